@@ -1,0 +1,164 @@
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { lstat, mkdir, open, readdir, rm, statfs } from 'node:fs/promises'
+import { basename, dirname, isAbsolute, join } from 'node:path'
+import type { ErrorCode } from '../../shared/contract/errors.ts'
+import { AgentError } from '../../shared/contract/errors.ts'
+
+const TEMPORARY = /^\.(.+)\.[0-9a-f]{12}\.tmp$/
+
+/**
+ * Replaces a small file so that a reader sees the old text or the new one, never a part: temporary file beside it,
+ * fsync, rename, fsync of the folder. A crash leaves at most a temporary file (see sweepTemporaryFiles).
+ * @throws AgentError disk_full, read_only, io_error
+ */
+export const atomicWrite = (
+  path: string,
+  data: string | Uint8Array,
+  options: { mode?: number } = {},
+): void => {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+  try {
+    mkdirSync(dirname(path), { recursive: true })
+    const file = openSync(
+      temporary,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL,
+      options.mode ?? 0o644,
+    )
+    try {
+      writeAllSync(file, typeof data === 'string' ? Buffer.from(data) : data)
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+    renameSync(temporary, path)
+    syncFolder(dirname(path))
+  } catch (error) {
+    rmSync(temporary, { force: true })
+    throw fileError(error, `cannot write ${path}`)
+  }
+}
+
+/** fs.writeSync may write less than asked without an error (a nearly full disk does that). */
+export const writeAllSync = (file: number, data: Uint8Array): void => {
+  let offset = 0
+  while (offset < data.byteLength) offset += writeSync(file, data, offset)
+}
+
+/** Makes a rename in this folder durable. */
+export const syncFolder = (folder: string): void => {
+  const handle = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    fsyncSync(handle)
+  } finally {
+    closeSync(handle)
+  }
+}
+
+/** Removes what a crashed atomicWrite left in this folder. */
+export const sweepTemporaryFiles = async (folder: string): Promise<void> => {
+  const names = await readdir(folder).catch(() => [] as string[])
+  await Promise.all(
+    names.filter((name) => TEMPORARY.test(name)).map((name) => rm(join(folder, name), { force: true })),
+  )
+}
+
+/** Free bytes for an ordinary user on the file system that holds `path`, which need not exist yet. */
+export const freeBytes = async (path: string): Promise<number> => {
+  const stats = await statfs(await nearestExisting(path))
+  return stats.bavail * stats.bsize
+}
+
+/** The device a path lies on, or will lie on once it is made. Two paths with one device share their free space. */
+export const deviceOf = async (path: string): Promise<number> =>
+  (await lstat(await nearestExisting(path))).dev
+
+const nearestExisting = async (path: string): Promise<string> => {
+  let current = path
+  for (;;) {
+    const found = await lstat(current).then(
+      () => true,
+      () => false,
+    )
+    if (found || dirname(current) === current) return current
+    current = dirname(current)
+  }
+}
+
+/**
+ * Joins a relative path from outside (a manifest, a hub, a client) under `root`.
+ * Refuses absolute paths, `..`, empty parts, backslashes, control characters and parts over 255 bytes.
+ * Lexical only: whoever opens the result for writing also calls `refuseSymlinks`.
+ * @throws AgentError unsafe_path
+ */
+export const joinInside = (root: string, relative: string): string => {
+  const parts = relative.split('/')
+  const bad = parts.find(
+    (part) =>
+      part === '' ||
+      part === '.' ||
+      part === '..' ||
+      // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
+      /[\u0000-\u001f\u007f\\]/.test(part) ||
+      /^[a-z]:/i.test(part) ||
+      Buffer.byteLength(part) > 255,
+  )
+  if (isAbsolute(relative) || bad !== undefined)
+    throw new AgentError('unsafe_path', `the path ${JSON.stringify(relative)} does not stay inside ${root}`)
+  return join(root, ...parts)
+}
+
+/**
+ * Refuses a path under `root` one of whose existing parts is a symbolic link: it could lead out.
+ * @throws AgentError unsafe_path
+ */
+export const refuseSymlinks = async (root: string, path: string): Promise<void> => {
+  let current = root
+  for (const part of path.slice(root.length).split('/').filter(Boolean)) {
+    current = join(current, part)
+    const stats = await lstat(current).catch(() => undefined)
+    if (stats === undefined) return
+    if (stats.isSymbolicLink()) throw new AgentError('unsafe_path', `${current} is a symbolic link`)
+  }
+}
+
+/** Makes a folder of the agent's own, readable by its user alone. */
+export const makePrivateFolder = async (path: string): Promise<void> => {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    const probe = join(path, `.probe.${randomBytes(6).toString('hex')}.tmp`)
+    await (await open(probe, 'wx', 0o600)).close()
+    await rm(probe)
+  } catch (error) {
+    throw new AgentError('home_unusable', `cannot write in ${path}: ${errorText(error)}`, { cause: error })
+  }
+}
+
+const FILE_ERRORS: Readonly<Partial<Record<string, ErrorCode>>> = {
+  ENOSPC: 'disk_full',
+  EDQUOT: 'disk_full',
+  EROFS: 'read_only',
+  EISDIR: 'destination_invalid',
+  ENOTDIR: 'destination_invalid',
+  ENAMETOOLONG: 'destination_invalid',
+}
+
+/** A file-system error as an AgentError; anything else passes through unchanged. */
+export const fileError = (error: unknown, what: string): unknown => {
+  const code = errnoOf(error)
+  if (code === undefined || error instanceof AgentError) return error
+  return new AgentError(FILE_ERRORS[code] ?? 'io_error', `${what}: ${errorText(error)}`, {
+    cause: error,
+  })
+}
+
+/** `ENOENT` and the like, where the error has one. */
+export const errnoOf = (error: unknown): string | undefined =>
+  error instanceof Error &&
+  'code' in error &&
+  typeof error.code === 'string' &&
+  /^E[A-Z0-9]+$/.test(error.code)
+    ? error.code
+    : undefined
+
+export const errorText = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -1,0 +1,214 @@
+import { z } from 'zod'
+import type { ErrorCode, Problem as ProblemValue } from './errors.ts'
+import { isErrorCode } from './errors.ts'
+import { BUDGET_STATES, DOWNLOAD_STATES, PROCESS_STATES, RUN_STATES, SCOPES, SYNC_STATES } from './states.ts'
+
+/*
+ * What the API answers, as schemas: the routes validate against them, OpenAPI is generated from them, and the
+ * client takes their types. Times are ISO 8601 UTC, sizes bytes, null is unknown; for a limit null is “none”.
+ */
+
+const time = z.iso.datetime()
+const bytes = z.number().nonnegative()
+
+export const Problem = z.object({
+  code: z.string().refine((code): code is ErrorCode => isErrorCode(code)),
+  severity: z.enum(['error', 'warning']),
+  subject: z.string(),
+  subjects: z.array(z.string()).optional(),
+  at: z.object({ file: z.string(), line: z.number(), column: z.number() }).optional(),
+  message: z.string(),
+  hint: z.string(),
+})
+export type Problem = ProblemValue
+
+export const Progress = z.object({
+  bytesDone: bytes,
+  bytesTotal: bytes.nullable(),
+  bytesPerSecond: z.number(),
+  etaSeconds: z.number().nullable(),
+})
+export type Progress = z.infer<typeof Progress>
+
+export const RunRecord = z.object({
+  id: z.string(),
+  manifest: z.object({ name: z.string(), digest: z.string() }),
+  state: z.enum(RUN_STATES),
+  startedAt: time,
+  endedAt: time.nullable(),
+  problems: z.array(Problem),
+  progress: Progress,
+})
+export type RunRecord = z.infer<typeof RunRecord>
+
+export const DownloadRow = z.object({
+  to: z.string(),
+  state: z.enum(DOWNLOAD_STATES),
+  bytesDone: bytes,
+  bytesTotal: bytes.nullable(),
+  source: z.string().nullable(),
+  sha256: z.string().nullable(),
+  verifiedAt: time.nullable(),
+  problem: Problem.nullable(),
+  bytesPerSecond: z.number(),
+  etaSeconds: z.number().nullable(),
+  connections: z.number(),
+  retries: z.number(),
+})
+export type DownloadRow = z.infer<typeof DownloadRow>
+
+export const ProcessRow = z.object({
+  name: z.string(),
+  kind: z.enum(['comfyui', 'cosmos', 'command']),
+  state: z.enum(PROCESS_STATES),
+  pid: z.number().nullable(),
+  restarts: z.number(),
+  startedAt: time.nullable(),
+  exitCode: z.number().nullable(),
+  signal: z.string().nullable(),
+  url: z.string().nullable(),
+  problem: Problem.nullable(),
+})
+export type ProcessRow = z.infer<typeof ProcessRow>
+
+export const SyncRow = z.object({
+  name: z.string(),
+  state: z.enum(SYNC_STATES),
+  lastSuccessAt: time.nullable(),
+  pendingFiles: z.number(),
+  pendingBytes: bytes,
+  consecutiveFailures: z.number(),
+  problem: Problem.nullable(),
+})
+export type SyncRow = z.infer<typeof SyncRow>
+
+export const BudgetRow = z.object({
+  state: z.enum(BUDGET_STATES),
+  spentUsd: z.number().nullable(),
+  limitUsd: z.number().nullable(),
+  rateUsdPerHour: z.number().nullable(),
+  hoursUsed: z.number(),
+  stopAt: time.nullable(),
+})
+
+export const CheckpointRow = z.object({
+  name: z.string(),
+  sync: z.string(),
+  files: z.number(),
+  sizeBytes: bytes,
+  completeAt: time,
+  digest: z.string(),
+  remoteState: z.enum(['pending', 'stored', 'failed']),
+})
+export type CheckpointRow = z.infer<typeof CheckpointRow>
+
+/** The files of one checkpoint, each with its hash: what pull-checkpoint fetches and checks against. */
+export const CheckpointFiles = z.object({
+  name: z.string(),
+  sync: z.string(),
+  digest: z.string(),
+  completeAt: time,
+  files: z.array(z.object({ path: z.string(), sizeBytes: bytes, sha256: z.string() })),
+})
+export type CheckpointFiles = z.infer<typeof CheckpointFiles>
+
+export const ModelRow = z.object({
+  path: z.string(),
+  source: z.string().nullable(),
+  sizeBytes: bytes.nullable(),
+  sha256: z.string().nullable(),
+  verifiedAt: time.nullable(),
+  state: z.enum(DOWNLOAD_STATES),
+})
+
+export const EventRecord = z.object({
+  id: z.number().int(),
+  at: time,
+  type: z.string(),
+  subject: z.string(),
+  data: z.record(z.string(), z.unknown()),
+})
+export type EventRecord = z.infer<typeof EventRecord>
+
+export const TokenRow = z.object({
+  id: z.string(),
+  name: z.string(),
+  scope: z.enum(SCOPES),
+  createdAt: time,
+  lastUsedAt: time.nullable(),
+})
+export type TokenRow = z.infer<typeof TokenRow>
+
+export const HostRecord = z.object({
+  hostname: z.string(),
+  gpus: z
+    .array(
+      z.object({
+        name: z.string(),
+        memoryTotalBytes: bytes,
+        memoryUsedBytes: bytes,
+        utilizationPercent: z.number().nullable(),
+        driver: z.string(),
+      }),
+    )
+    .nullable(),
+  disks: z.array(z.object({ path: z.string(), totalBytes: bytes, freeBytes: bytes })),
+  memory: z.object({ totalBytes: bytes, freeBytes: bytes }),
+})
+export type HostRecord = z.infer<typeof HostRecord>
+
+export const StatusRecord = z.object({
+  agent: z.object({
+    id: z.string(),
+    version: z.string(),
+    pid: z.number(),
+    startedAt: time,
+    home: z.string(),
+  }),
+  host: HostRecord,
+  manifest: z.object({ name: z.string(), digest: z.string(), appliedAt: time }).nullable(),
+  run: RunRecord.nullable(),
+  downloads: z.array(DownloadRow),
+  processes: z.array(ProcessRow),
+  sync: z.array(SyncRow),
+  budget: BudgetRow.nullable(),
+  healthy: z.boolean(),
+  problems: z.array(Problem),
+})
+export type StatusRecord = z.infer<typeof StatusRecord>
+
+export const PlanChanges = z.object({
+  downloads: z.array(
+    z.object({
+      to: z.string(),
+      action: z.enum(['fetch', 'keep']),
+      sizeBytes: bytes.nullable(),
+      source: z.string(),
+    }),
+  ),
+  python: z.array(z.object({ name: z.string(), from: z.string().nullable(), to: z.string() })),
+  processes: z.array(z.object({ name: z.string(), action: z.enum(['start', 'restart', 'keep', 'stop']) })),
+})
+export type PlanChanges = z.infer<typeof PlanChanges>
+
+export const PlanRecord = z.object({
+  problems: z.array(Problem),
+  changes: PlanChanges,
+  estimate: z.object({
+    downloadBytes: bytes.nullable(),
+    seconds: z.number().nullable(),
+    usd: z.number().nullable(),
+  }),
+  unchecked: z.array(z.string()),
+})
+export type PlanRecord = z.infer<typeof PlanRecord>
+
+export const ErrorBody = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    hint: z.string(),
+    problems: z.array(Problem).optional(),
+  }),
+})
+export type ErrorBody = { error: { code: string; message: string; hint: string; problems?: Problem[] } }
