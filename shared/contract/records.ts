@@ -11,12 +11,12 @@ import { BUDGET_STATES, DOWNLOAD_STATES, PROCESS_STATES, RUN_STATES, SCOPES, SYN
 const time = z.iso.datetime()
 const bytes = z.number().nonnegative()
 
-export const Problem = z.object({
+export const Problem: z.ZodType<ProblemValue> = z.object({
   code: z.string().refine((code): code is ErrorCode => isErrorCode(code)),
   severity: z.enum(['error', 'warning']),
   subject: z.string(),
-  subjects: z.array(z.string()).optional(),
-  at: z.object({ file: z.string(), line: z.number(), column: z.number() }).optional(),
+  subjects: z.array(z.string()).exactOptional(),
+  at: z.object({ file: z.string(), line: z.number(), column: z.number() }).exactOptional(),
   message: z.string(),
   hint: z.string(),
 })
@@ -208,7 +208,7 @@ export const ErrorBody = z.object({
     code: z.string(),
     message: z.string(),
     hint: z.string(),
-    problems: z.array(Problem).optional(),
+    problems: z.array(Problem).exactOptional(),
   }),
 })
 export type ErrorBody = { error: { code: string; message: string; hint: string; problems?: Problem[] } }

@@ -39,6 +39,8 @@ CREATE TABLE runs (
   started_at TEXT NOT NULL,
   ended_at   TEXT,
   problems   TEXT NOT NULL DEFAULT '[]',
-  progress   TEXT NOT NULL
+  progress   TEXT NOT NULL,
+  -- 1 when the plan had errors: nothing was changed, and the box still stands for the run before.
+  refused    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX runs_by_start ON runs (started_at DESC);

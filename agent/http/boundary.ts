@@ -1,0 +1,27 @@
+import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { AgentError, ERROR_CODES } from '../../shared/contract/errors.ts'
+import type { ErrorBody } from '../../shared/contract/records.ts'
+import type { Log } from '../platform/log.ts'
+import { fileError } from '../platform/files.ts'
+
+/** The one place where an error becomes an HTTP answer. What is not an AgentError is logged and told as `internal`. */
+export const answerError =
+  (log: Log) =>
+  (error: Error, c: Context): Response => {
+    const known = fileError(error, 'the box')
+    if (known instanceof AgentError) return c.json(errorBody(known), statusOf(known))
+    log.error('a request failed unexpectedly', { path: c.req.path, error: error.stack ?? error.message })
+    return c.json(errorBody(new AgentError('internal', `the agent failed: ${error.message}`)), 500)
+  }
+
+export const errorBody = (error: AgentError): ErrorBody => ({
+  error: {
+    code: error.code,
+    message: error.message,
+    hint: error.hint,
+    ...(error.problems ? { problems: [...error.problems] } : {}),
+  },
+})
+
+const statusOf = (error: AgentError): ContentfulStatusCode => ERROR_CODES[error.code].status

@@ -1,0 +1,61 @@
+import type { FileHandle } from 'node:fs/promises'
+import type {
+  CheckpointFiles,
+  CheckpointRow,
+  DownloadRow,
+  ProcessRow,
+  RunRecord,
+  StatusRecord,
+  SyncRow,
+  PlanRecord,
+} from '../../shared/contract/records.ts'
+import type { Journal } from '../apply/journal.ts'
+import type { Runs } from '../apply/runs.ts'
+import type { Tokens } from './tokens.ts'
+
+/** A manifest as a client sends it: its text, and the name of its file for the messages. */
+export type ManifestText = { readonly manifest: string; readonly file: string }
+
+/** What the routes may do to the box: the rooms, seen through the few calls that the API needs. */
+export type Box = {
+  readonly version: string
+  status(): Promise<StatusRecord>
+  plan(manifest: ManifestText, signal: AbortSignal): Promise<PlanRecord>
+  /** Resolves once the plan is accepted; the run goes on by itself. */
+  apply(manifest: ManifestText): Promise<{ run: RunRecord; joined: boolean }>
+  cancel(runId: string): RunRecord
+  readonly runs: Runs
+  readonly journal: Journal
+  readonly tokens: Tokens
+  readonly downloads: { rows(): readonly DownloadRow[] }
+  readonly processes: {
+    rows(): readonly ProcessRow[]
+    row(name: string): ProcessRow
+    start(name: string, context: { signal: AbortSignal }): Promise<string>
+    stop(name: string, context: { signal: AbortSignal }): Promise<string>
+    restart(name: string, context: { signal: AbortSignal }): Promise<string>
+    logs(
+      name: string,
+      from: {
+        readonly fromOffset?: number
+        readonly tailLines?: number
+        readonly sinceMs?: number
+        readonly follow?: boolean
+        readonly signal: AbortSignal
+      },
+    ): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>
+    stripControls(bytes: Uint8Array): Uint8Array
+  }
+  readonly sync: {
+    rows(): readonly SyncRow[]
+    runNow(name: string | null, context: { signal: AbortSignal }): Promise<readonly SyncRow[]>
+    checkpoints(sync: string | null): Promise<readonly CheckpointRow[]>
+    checkpointFiles(of: { sync: string | null; name: string }): Promise<CheckpointFiles>
+    openCheckpointFile(of: {
+      sync: string | null
+      name: string
+      path: string
+      digest: string
+    }): Promise<{ readonly handle: FileHandle; readonly sizeBytes: number; readonly etag: string }>
+  }
+}

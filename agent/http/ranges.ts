@@ -1,0 +1,69 @@
+import type { FileHandle } from 'node:fs/promises'
+import { Readable } from 'node:stream'
+
+/** 1 MiB reads: enough to keep a fast link busy, small enough for many readers at once. */
+const READ_BYTES = 2 ** 20
+
+/**
+ * Answers GET for an open file: a single byte range (RFC 9110 §14), If-Range against the strong ETag, 416 with the
+ * size. The handle is closed when the body ends, is abandoned, or is not needed.
+ */
+export const answerFile = async (
+  file: { readonly handle: FileHandle; readonly sizeBytes: number; readonly etag: string },
+  headers: Headers,
+): Promise<Response> => {
+  const common = {
+    etag: file.etag,
+    'accept-ranges': 'bytes',
+    'content-type': 'application/octet-stream',
+    'cache-control': 'no-transform',
+  }
+  const asked = headers.get('range')
+  const ifRange = headers.get('if-range')
+  const range =
+    asked === null || (ifRange !== null && ifRange !== file.etag)
+      ? 'whole'
+      : parseRange(asked, file.sizeBytes)
+  if (range === 'unsatisfiable') {
+    await file.handle.close()
+    return new Response(null, {
+      status: 416,
+      headers: { ...common, 'content-range': `bytes */${file.sizeBytes}` },
+    })
+  }
+  const { start, end } = range === 'whole' ? { start: 0, end: file.sizeBytes - 1 } : range
+  const length = end - start + 1
+  const body = length === 0 ? await closeEmpty(file.handle) : streamOf(file.handle, start, end)
+  return new Response(body, {
+    status: range === 'whole' ? 200 : 206,
+    headers: {
+      ...common,
+      'content-length': String(length),
+      ...(range === 'whole' ? {} : { 'content-range': `bytes ${start}-${end}/${file.sizeBytes}` }),
+    },
+  })
+}
+
+const streamOf = (handle: FileHandle, start: number, end: number): ReadableStream =>
+  Readable.toWeb(
+    handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true }),
+  ) as unknown as ReadableStream
+
+const closeEmpty = async (handle: FileHandle): Promise<null> => {
+  await handle.close()
+  return null
+}
+
+/** One range of `bytes=a-b`, `bytes=a-` or `bytes=-n`. What is not understood is ignored, as the RFC asks. */
+export const parseRange = (
+  header: string,
+  sizeBytes: number,
+): { readonly start: number; readonly end: number } | 'whole' | 'unsatisfiable' => {
+  const match = /^bytes=(\d*)-(\d*)$/.exec(header.trim())
+  if (!match || (match[1] === '' && match[2] === '')) return 'whole'
+  const suffix = match[1] === ''
+  const start = suffix ? Math.max(0, sizeBytes - Number(match[2])) : Number(match[1])
+  const end = suffix || match[2] === '' ? sizeBytes - 1 : Math.min(Number(match[2]), sizeBytes - 1)
+  if (start >= sizeBytes || end < start) return 'unsatisfiable'
+  return { start, end }
+}

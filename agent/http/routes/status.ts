@@ -1,0 +1,37 @@
+import { z } from 'zod'
+import { ModelRow, StatusRecord } from '../../../shared/contract/records.ts'
+import type { Box } from '../box.ts'
+import { createRouter, json, route } from './router.ts'
+
+export const statusRoutes = (box: Box) =>
+  createRouter()
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/status',
+        summary: 'The whole box',
+        responses: { 200: json(StatusRecord, 'The box as it is now') },
+      }),
+      async (c) => c.json(await box.status(), 200),
+    )
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/models',
+        summary: 'The files that downloads brought',
+        responses: {
+          200: json(z.object({ models: z.array(ModelRow) }), 'Every file, from where, verified when'),
+        },
+      }),
+      (c) => {
+        const models = box.downloads.rows().map((row) => ({
+          path: row.to,
+          source: row.source,
+          sizeBytes: row.bytesTotal,
+          sha256: row.sha256,
+          verifiedAt: row.verifiedAt,
+          state: row.state,
+        }))
+        return c.json({ models }, 200)
+      },
+    )

@@ -1,0 +1,81 @@
+import { z } from 'zod'
+import { CheckpointFiles, CheckpointRow, SyncRow } from '../../../shared/contract/records.ts'
+import type { Box } from '../box.ts'
+import { answerFile } from '../ranges.ts'
+import { createRouter, json, jsonBody, route } from './router.ts'
+
+const Rows = z.object({ sync: z.array(SyncRow) })
+const OfSync = z.object({ sync: z.string().exactOptional() })
+const Name = z.object({ name: z.string() })
+
+export const syncRoutes = (box: Box) =>
+  createRouter()
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/sync',
+        summary: 'The state of each sync',
+        responses: { 200: json(Rows, 'Syncs') },
+      }),
+      (c) => c.json({ sync: [...box.sync.rows()] }, 200),
+    )
+    .openapi(
+      route('operate', {
+        method: 'post',
+        path: '/sync',
+        summary: 'Compare and copy now; answers when it is done',
+        request: { body: jsonBody(z.object({ name: z.string().nullable().default(null) })) },
+        responses: { 200: json(Rows, 'Syncs') },
+      }),
+      async (c) =>
+        c.json(
+          { sync: [...(await box.sync.runNow(c.req.valid('json').name, { signal: c.req.raw.signal }))] },
+          200,
+        ),
+    )
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/checkpoints',
+        summary: 'Complete checkpoints, newest first',
+        request: { query: OfSync },
+        responses: { 200: json(z.object({ checkpoints: z.array(CheckpointRow) }), 'Checkpoints') },
+      }),
+      async (c) =>
+        c.json({ checkpoints: [...(await box.sync.checkpoints(c.req.valid('query').sync ?? null))] }, 200),
+    )
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/checkpoints/{name}/files',
+        summary: 'The files of a checkpoint with their hashes; `latest` is the newest complete one',
+        request: { params: Name, query: OfSync },
+        responses: { 200: json(CheckpointFiles, 'Files') },
+      }),
+      async (c) => {
+        const { name } = c.req.valid('param')
+        return c.json(await box.sync.checkpointFiles({ name, sync: c.req.valid('query').sync ?? null }), 200)
+      },
+    )
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/checkpoints/{name}/file',
+        summary: 'The bytes of one file; ranges, If-Range and a strong ETag',
+        request: { params: Name, query: OfSync.extend({ path: z.string(), digest: z.string() }) },
+        responses: {
+          200: { description: 'The whole file' },
+          206: { description: 'The range' },
+        },
+      }),
+      async (c) => {
+        const { sync, path, digest } = c.req.valid('query')
+        const file = await box.sync.openCheckpointFile({
+          name: c.req.valid('param').name,
+          sync: sync ?? null,
+          path,
+          digest,
+        })
+        return answerFile(file, c.req.raw.headers)
+      },
+    )
