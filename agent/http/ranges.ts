@@ -45,9 +45,7 @@ export const answerFile = async (
 }
 
 const streamOf = (handle: FileHandle, start: number, end: number): ReadableStream =>
-  Readable.toWeb(
-    handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true }),
-  ) as unknown as ReadableStream
+  Readable.toWeb(handle.createReadStream({ start, end, highWaterMark: READ_BYTES, autoClose: true }))
 
 const closeEmpty = async (handle: FileHandle): Promise<null> => {
   await handle.close()

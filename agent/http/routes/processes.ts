@@ -70,15 +70,14 @@ export const processRoutes = (box: Box) =>
         const { name } = c.req.valid('param')
         const query = c.req.valid('query')
         const abort = new AbortController()
-        const chunks = box.processes
-          .logs(name, {
-            ...(query.from === undefined ? {} : { fromOffset: query.from }),
-            ...(query.tail === undefined ? {} : { tailLines: query.tail }),
-            ...(query.since === undefined ? {} : { sinceMs: sinceMs(query.since) }),
-            follow: query.follow,
-            signal: AbortSignal.any([c.req.raw.signal, abort.signal]),
-          })
-          [Symbol.asyncIterator]()
+        const output = box.processes.logs(name, {
+          ...(query.from === undefined ? {} : { fromOffset: query.from }),
+          ...(query.tail === undefined ? {} : { tailLines: query.tail }),
+          ...(query.since === undefined ? {} : { sinceMs: sinceMs(query.since) }),
+          follow: query.follow,
+          signal: AbortSignal.any([c.req.raw.signal, abort.signal]),
+        })
+        const chunks = output[Symbol.asyncIterator]()
         // The first chunk is asked for before the answer begins, so that an unknown process is still a 404.
         const ready = await Promise.race([chunks.next(), nothingYet(query.follow)])
         c.header('content-type', 'text/plain; charset=utf-8')

@@ -38,5 +38,5 @@ export const jsonBody = <T extends ZodType>(schema: T) => ({
  */
 export const route = <const R extends RouteConfig>(scope: Scope, config: R) => {
   const responses = { ...config.responses, default: json(ErrorBody, 'What failed, and what to do next') }
-  return createRoute({ ...config, middleware: requireScope(scope), responses: responses as R['responses'] })
+  return createRoute({ ...config, middleware: requireScope(scope), responses: responses })
 }

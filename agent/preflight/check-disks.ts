@@ -1,0 +1,43 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import { formatSize } from '../../shared/contract/units.ts'
+import type { Facts } from './facts.ts'
+import type { WantedFile } from './locate-files.ts'
+
+/** Kept free on every disk, so that logs, the state and the user still have room: 2 % of it, 2 GB at most. */
+const reserveOf = (totalBytes: number): number => Math.min(2e9, Math.round(totalBytes * 0.02))
+
+/** Everything that is to be fetched must fit, on each file system, before the first byte is fetched. */
+export const checkDisks = (
+  files: readonly WantedFile[],
+  facts: Pick<Facts, 'proven' | 'partialBytes' | 'disks'>,
+  required: { readonly path: string; readonly bytes: number },
+): readonly Problem[] => {
+  const needs = new Map<number, { bytes: number; subjects: string[] }>()
+  for (const file of files) {
+    const device = facts.disks.get(file.path)?.device
+    if (device === undefined || facts.proven.has(file.path) || file.sizeBytes === null) continue
+    const need = needs.get(device) ?? { bytes: 0, subjects: [] }
+    need.bytes += Math.max(0, file.sizeBytes - (facts.partialBytes.get(file.path) ?? 0))
+    need.subjects.push(file.to)
+    needs.set(device, need)
+  }
+  const wantedFree = facts.disks.get(required.path)
+  return [...new Map([...facts.disks.values()].map((disk) => [disk.device, disk])).values()].flatMap(
+    (disk) => {
+      const need = needs.get(disk.device)
+      const beside = disk.device === wantedFree?.device ? required.bytes : 0
+      if (need === undefined && beside === 0) return []
+      const bytes = (need?.bytes ?? 0) + Math.max(beside, reserveOf(disk.totalBytes))
+      if (bytes <= disk.freeBytes) return []
+      const error = new AgentError(
+        'disk_too_small',
+        `the disk of ${disk.path} has ${formatSize(disk.freeBytes)} free; ${formatSize(bytes)} are needed: ` +
+          `${formatSize(need?.bytes ?? 0)} of downloads and ${formatSize(bytes - (need?.bytes ?? 0))} to stay free`,
+        { hint: `Free ${formatSize(bytes - disk.freeBytes)} on ${disk.path} or rent a larger disk.` },
+      )
+      const [subject = disk.path, ...subjects] = need?.subjects ?? []
+      return [{ ...problemFrom(error, subject), ...(subjects.length > 0 ? { subjects } : {}) }]
+    },
+  )
+}

@@ -1,0 +1,60 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { Manifest } from '../../shared/manifest/schema.ts'
+
+/**
+ * Parts of the manifest that this version understands but does not carry out. Nothing is left out silently: what the
+ * run would lack without it is an error, what it would merely not watch is a warning.
+ */
+export const checkSupport = (manifest: Manifest): readonly Problem[] => [
+  ...manifest.downloads.flatMap((download) =>
+    'snapshot' in download
+      ? [
+          missing(
+            download.snapshot,
+            'error',
+            'whole-repository snapshots are not fetched by this version',
+            'List its files under downloads.',
+          ),
+        ]
+      : [],
+  ),
+  ...Object.entries(manifest.processes).flatMap(([name, spec]) => {
+    const found: Problem[] = []
+    if (spec.kind === 'cosmos' && spec.variants !== undefined)
+      found.push(
+        missing(
+          name,
+          'error',
+          `variants of ${name} are not made by this version`,
+          'Make them in a command process.',
+        ),
+      )
+    if (spec.kind === 'comfyui' && spec.workflows.length > 0)
+      found.push(
+        missing(
+          name,
+          'warning',
+          `the nodes and models of ${name}’s workflows are not checked by this version`,
+        ),
+      )
+    if (spec.kind !== 'comfyui' && (spec.expect_outputs !== undefined || spec.stall_after !== undefined))
+      found.push(
+        missing(name, 'warning', `expect_outputs and stall_after of ${name} are not watched by this version`),
+      )
+    return found
+  }),
+  ...(manifest.budget
+    ? [missing('budget', 'warning', 'the budget is not enforced by this version: the box is not stopped')]
+    : []),
+  ...(manifest.notify ? [missing('notify', 'warning', 'the webhook is not called by this version')] : []),
+]
+
+const missing = (subject: string, severity: Problem['severity'], message: string, hint?: string): Problem =>
+  problemFrom(
+    new AgentError('not_supported', message, {
+      hint: hint ?? 'Watch it yourself, or wait for a version that does.',
+    }),
+    subject,
+    severity,
+  )

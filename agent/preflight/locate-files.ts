@@ -1,0 +1,42 @@
+import { isAbsolute, join, normalize } from 'node:path'
+import type { Manifest } from '../../shared/manifest/schema.ts'
+import { joinInside } from '../platform/files.ts'
+
+/** One file that the manifest wants, with its place on this box. */
+export type WantedFile = {
+  readonly to: string
+  readonly path: string
+  /** The folder it must stay in; null for an absolute destination. */
+  readonly root: string | null
+  readonly from: readonly string[]
+  readonly sha256: string | null
+  readonly sizeBytes: number | null
+  readonly optional: boolean
+  readonly allowPickle: boolean
+}
+
+/**
+ * The files of the manifest with absolute paths.
+ * @throws AgentError unsafe_path (the parser has refused these already; a caller that built a manifest has not)
+ */
+export const locateFiles = (manifest: Manifest): readonly WantedFile[] =>
+  manifest.downloads.flatMap((download) => {
+    if (!('to' in download)) return []
+    const root = isAbsolute(download.to) ? null : (manifest.models_root ?? '/')
+    return [
+      {
+        to: download.to,
+        path: root === null ? normalize(download.to) : joinInside(root, download.to),
+        root,
+        from: download.from,
+        sha256: download.sha256 ?? null,
+        sizeBytes: download.size ?? null,
+        optional: download.optional,
+        allowPickle: download.allow_pickle,
+      },
+    ]
+  })
+
+/** The cache that snapshots go to and processes look in, as Hugging Face's own default has it. */
+export const hfHome = (manifest: Manifest, home: string): string =>
+  manifest.hf_home ?? join(home, '.cache', 'huggingface')
