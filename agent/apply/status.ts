@@ -1,0 +1,71 @@
+import type { Problem } from '../../shared/contract/errors.ts'
+import type {
+  DownloadRow,
+  HostRecord,
+  ProcessRow,
+  Progress,
+  RunRecord,
+  StatusRecord,
+  SyncRow,
+} from '../../shared/contract/records.ts'
+import { isFinalRunState, UNHEALTHY_PROCESS_STATES } from '../../shared/contract/states.ts'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { StoredManifest } from './runs.ts'
+
+/** The rooms' own words on their state, put on one screen. */
+export type StatusParts = {
+  readonly agent: StatusRecord['agent']
+  readonly host: HostRecord
+  readonly manifest: StoredManifest | undefined
+  readonly run: RunRecord | undefined
+  readonly progress: Progress
+  readonly downloads: readonly DownloadRow[]
+  readonly processes: readonly ProcessRow[]
+  readonly sync: readonly SyncRow[]
+  readonly isLate: (sync: string) => boolean
+  /** What is wrong with the agent itself: a quarantined state, for example. */
+  readonly problems: readonly Problem[]
+}
+
+/** The status record; `healthy` only when nothing at all says otherwise. */
+export const makeStatus = (parts: StatusParts): StatusRecord => {
+  const run = parts.run && {
+    ...parts.run,
+    progress: isFinalRunState(parts.run.state) ? parts.run.progress : parts.progress,
+  }
+  const late = parts.sync
+    .filter((row) => parts.isLate(row.name))
+    .map((row) =>
+      problemFrom(new AgentError('sync_late', `the sync ${row.name} is late: ${lastSuccess(row)}`), row.name),
+    )
+  const badProcess = parts.processes.some((row) => UNHEALTHY_PROCESS_STATES.includes(row.state))
+  const problems = [
+    ...parts.problems,
+    ...(run?.problems ?? []),
+    ...[...parts.downloads, ...parts.processes, ...parts.sync].flatMap((row) => row.problem ?? []),
+    ...late,
+  ]
+  return {
+    agent: parts.agent,
+    host: parts.host,
+    manifest: parts.manifest
+      ? { name: parts.manifest.name, digest: parts.manifest.digest, appliedAt: parts.manifest.appliedAt }
+      : null,
+    run: run ?? null,
+    downloads: [...parts.downloads],
+    processes: [...parts.processes],
+    sync: [...parts.sync],
+    budget: null,
+    healthy: run?.state === 'ready' && !badProcess && late.length === 0,
+    problems: withoutRepeats(problems),
+  }
+}
+
+const lastSuccess = (row: SyncRow): string =>
+  row.lastSuccessAt === null ? 'it never succeeded' : `its last success was at ${row.lastSuccessAt}`
+
+const withoutRepeats = (problems: readonly Problem[]): Problem[] => [
+  ...new Map(
+    problems.map((problem) => [`${problem.code} ${problem.subject} ${problem.message}`, problem]),
+  ).values(),
+]

@@ -1,0 +1,120 @@
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { AgentError } from '../shared/contract/errors.ts'
+import type { Scope } from '../shared/contract/states.ts'
+import { SCOPES } from '../shared/contract/states.ts'
+
+/** Everything that is decided before the program begins: flags and environment, read once. */
+export type AgentConfig = {
+  /** The folder given by --home; null for the system's places. */
+  readonly home: string | null
+  readonly stateFolder: string
+  readonly runFolder: string
+  /** Unix socket paths. */
+  readonly sockets: readonly string[]
+  /** A file or an https address to apply at boot; null for the last one. */
+  readonly manifest: string | null
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly searchPath: string
+}
+
+export type Invocation =
+  | { readonly command: 'serve'; readonly config: AgentConfig }
+  | { readonly command: 'pair'; readonly config: AgentConfig; readonly scope: Scope; readonly name: string }
+  | { readonly command: 'version' }
+  | { readonly command: 'help' }
+
+/** Longest path of a unix socket on Linux (sun_path is 108 bytes with its NUL). */
+const MAX_SOCKET_PATH_BYTES = 107
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+export const USAGE = `usage: agentd [--home DIR] [--listen unix:PATH]… [--manifest FILE or URL]
+       agentd pair --json [--scope read|operate|admin] [--name NAME]
+       agentd --version
+
+Each flag has an environment variable: AGENT_HOME, AGENT_LISTEN (comma-separated), AGENT_MANIFEST.
+Without --home the state is in /var/lib/gpu-agent and the sockets in /run/gpu-agent.`
+
+/**
+ * Flags and environment → what to do.
+ * @throws AgentError usage, not_supported, home_unusable
+ */
+export const readConfig = (
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Invocation => {
+  const { values, positionals } = parse(argv)
+  if (values.version) return { command: 'version' }
+  if (values.help) return { command: 'help' }
+  const config = configFrom(values, environment)
+  const [command, ...rest] = positionals
+  if (command === undefined) return { command: 'serve', config }
+  if (command !== 'pair' || rest.length > 0)
+    throw new AgentError('usage', `agentd does not know “${positionals.join(' ')}”`, {
+      hint: 'Run agentd --help.',
+    })
+  const scope = SCOPES.find((one) => one === (values.scope ?? 'admin'))
+  if (scope === undefined)
+    throw new AgentError('usage', `the scope “${values.scope ?? ''}” is none of ${SCOPES.join(', ')}`)
+  return { command: 'pair', config, scope, name: values.name ?? 'paired' }
+}
+
+type Flags = ReturnType<typeof parse>['values']
+
+const parse = (argv: readonly string[]) => {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        home: { type: 'string' },
+        listen: { type: 'string', multiple: true },
+        manifest: { type: 'string' },
+        scope: { type: 'string' },
+        name: { type: 'string' },
+        json: { type: 'boolean' },
+        version: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
+    })
+  } catch (error) {
+    throw new AgentError('usage', error instanceof Error ? error.message : String(error), {
+      hint: 'Run agentd --help.',
+    })
+  }
+}
+
+const configFrom = (flags: Flags, environment: AgentConfig['environment']): AgentConfig => {
+  const given = flags.home ?? environment['AGENT_HOME']
+  const home = given === undefined || given === '' ? null : resolve(given)
+  const runFolder = home === null ? '/run/gpu-agent' : join(home, 'run')
+  const listen = flags.listen ?? environment['AGENT_LISTEN']?.split(',').filter(Boolean) ?? []
+  const sockets = [...new Set([join(runFolder, 'agent.sock'), ...listen.map(socketPath)])]
+  for (const path of sockets)
+    if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES)
+      throw new AgentError(
+        'home_unusable',
+        `the socket path ${path} is longer than ${MAX_SOCKET_PATH_BYTES} bytes`,
+        {
+          hint: 'Choose a shorter --home.',
+        },
+      )
+  return {
+    home,
+    stateFolder: home === null ? '/var/lib/gpu-agent' : join(home, 'state'),
+    runFolder,
+    sockets,
+    manifest: flags.manifest ?? environment['AGENT_MANIFEST'] ?? null,
+    environment,
+    searchPath: environment['PATH'] ?? DEFAULT_PATH,
+  }
+}
+
+const socketPath = (listen: string): string => {
+  if (listen.startsWith('unix:/')) return listen.slice('unix:'.length)
+  if (listen.startsWith('tls://'))
+    throw new AgentError('not_supported', `this version does not listen on ${listen}`, {
+      hint: 'Use the unix socket; reach it through ssh.',
+    })
+  throw new AgentError('usage', `--listen ${listen} is neither unix:/PATH nor tls://HOST:PORT`)
+}

@@ -1,0 +1,54 @@
+/*
+ * Writes dist/: one bundle a program with its source map, the native modules and data files beside them.
+ * Native modules stay packages (their .node files cannot be bundled) and are found in node_modules.
+ */
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import type { BuildOptions } from 'esbuild'
+
+const root = join(import.meta.dirname, '..')
+const dist = join(root, 'dist')
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+const shared = {
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  sourcemap: true,
+  minifySyntax: true,
+  external: ['better-sqlite3', 'node-pty'],
+  define: { __VERSION__: JSON.stringify(version) },
+  logLevel: 'warning',
+  // Some dependencies are CommonJS and call require for node's own modules.
+  banner: {
+    js: "#!/usr/bin/env node\nimport { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
+} satisfies BuildOptions
+
+/** Programs and workers: the name in dist/ → the source. */
+const ENTRIES: Readonly<Record<string, string>> = {
+  agentd: 'agent/main.ts',
+  shim: 'agent/processes/shim/main.ts',
+}
+
+rmSync(dist, { recursive: true, force: true })
+mkdirSync(dist)
+for (const [name, source] of Object.entries(ENTRIES))
+  await build({ ...shared, entryPoints: [join(root, source)], outfile: join(dist, `${name}.js`) })
+// The client loads its commands when they are asked for, so it is split into chunks.
+await build({
+  ...shared,
+  entryPoints: { agentctl: join(root, 'client/main.ts') },
+  outdir: dist,
+  splitting: true,
+  chunkNames: 'agentctl-[name]-[hash]',
+})
+cpSync(join(root, 'agent/platform/migrations'), join(dist, 'migrations'), { recursive: true })
+for (const name of readdirSync(join(root, 'agent/python')).filter((file) => file.endsWith('.py')))
+  cpSync(join(root, 'agent/python', name), join(dist, name))
+for (const name of ['agentd.js', 'agentctl.js']) chmodSync(join(dist, name), 0o755)
+
+for (const name of readdirSync(dist).filter((file) => file.endsWith('.js')))
+  console.log(`dist/${name}  ${Math.round(statSync(join(dist, name)).size / 1000)} kB`)
