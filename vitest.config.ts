@@ -1,11 +1,13 @@
 import { defineConfig } from 'vitest/config'
+import { createSummaryReporter } from './tests/support/summary-reporter.ts'
 
 export default defineConfig({
   test: {
     // Child processes of a test (agents, shims, pip) need room on a two-core machine.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     maxWorkers: 2,
+    reporters: ['default', createSummaryReporter()],
     projects: [
       {
         extends: true,
@@ -13,7 +15,13 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'end-to-end', include: ['tests/end-to-end/**/*.test.ts'], testTimeout: 300_000 },
+        test: {
+          name: 'end-to-end',
+          include: ['tests/end-to-end/**/*.test.ts'],
+          testTimeout: 300_000,
+          // These run the programs as they are released.
+          globalSetup: ['./tests/support/build-programs.ts'],
+        },
       },
     ],
   },
