@@ -13,19 +13,22 @@ export type StoredManifest = {
   readonly digest: string
   readonly name: string
   readonly text: string
+  /** The name of the file it came from, for messages. */
+  readonly file: string
   readonly appliedAt: string
 }
 
 /** The record of every attempt. A run that was refused at plan time changed nothing and never becomes “the” run. */
 export type Runs = {
-  create(manifest: { digest: string; name: string; text: string }): RunRecord
+  create(manifest: Omit<StoredManifest, 'appliedAt'>): RunRecord
   get(id: string): RunRecord | undefined
   list(limit: number): readonly RunRecord[]
   /** The run the box stands for: the newest that was not refused, else the newest. */
   current(): RunRecord | undefined
   /** The manifest the box was last brought to, or is being brought to. */
   manifest(): StoredManifest | undefined
-  manifestText(digest: string): string
+  /** True when this manifest was applied, or tried, on this box before. */
+  knows(digest: string): boolean
   /** @throws AgentError internal when the move is not in RUN_MOVES */
   move(id: string, state: RunState, change?: { problems?: readonly Problem[]; refused?: boolean }): RunRecord
   setProgress(id: string, progress: Progress): void
@@ -42,6 +45,8 @@ type Row = {
   progress: string
 }
 
+type ManifestRow = { digest: string; name: string; text: string; file: string; applied_at: string }
+
 const NO_PROGRESS: Progress = { bytesDone: 0, bytesTotal: null, bytesPerSecond: 0, etaSeconds: null }
 
 export const createRuns = (deps: {
@@ -57,9 +62,7 @@ export const createRuns = (deps: {
   const standing = db.prepare<[], Row>(
     `${columns} WHERE refused = 0 ORDER BY started_at DESC, runs.rowid DESC LIMIT 1`,
   )
-  const manifestOf = db.prepare<[string], { digest: string; name: string; text: string; applied_at: string }>(
-    'SELECT * FROM manifests WHERE digest = ?',
-  )
+  const manifestOf = db.prepare<[string], ManifestRow>('SELECT * FROM manifests WHERE digest = ?')
 
   const required = (id: string): RunRecord => {
     const row = byId.get(id)
@@ -77,9 +80,9 @@ export const createRuns = (deps: {
       const now = clock.now().toISOString()
       db.transaction(() => {
         db.prepare(
-          `INSERT INTO manifests (digest, name, text, applied_at) VALUES (?, ?, ?, ?)
-           ON CONFLICT (digest) DO UPDATE SET applied_at = excluded.applied_at`,
-        ).run(manifest.digest, manifest.name, manifest.text, now)
+          `INSERT INTO manifests (digest, name, text, file, applied_at) VALUES (?, ?, ?, ?, ?)
+           ON CONFLICT (digest) DO UPDATE SET applied_at = excluded.applied_at, file = excluded.file`,
+        ).run(manifest.digest, manifest.name, manifest.text, manifest.file, now)
         db.prepare('INSERT INTO runs (id, digest, state, started_at, progress) VALUES (?, ?, ?, ?, ?)').run(
           id,
           manifest.digest,
@@ -104,13 +107,11 @@ export const createRuns = (deps: {
     manifest: () => {
       const run = current()
       const row = run && manifestOf.get(run.manifest.digest)
-      return row && { digest: row.digest, name: row.name, text: row.text, appliedAt: row.applied_at }
+      if (row === undefined) return undefined
+      const { applied_at: appliedAt, ...manifest } = row
+      return { ...manifest, appliedAt }
     },
-    manifestText: (digest) => {
-      const row = manifestOf.get(digest)
-      if (row === undefined) throw new AgentError('not_found', `there is no manifest ${digest}`)
-      return row.text
-    },
+    knows: (digest) => manifestOf.get(digest) !== undefined,
     move: (id, state, change = {}) => {
       const run = required(id)
       if (!RUN_MOVES[run.state].includes(state))

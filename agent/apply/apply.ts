@@ -1,0 +1,145 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
+import { isFinalRunState } from '../../shared/contract/states.ts'
+import { carryOut } from './carry-out.ts'
+import { makePlan } from './make-plan.ts'
+import type { Plan } from './make-plan.ts'
+import { readManifest } from './read-manifest.ts'
+import type { Rooms } from './rooms.ts'
+import type { Runs } from './runs.ts'
+
+/** A manifest as it came: its text, and the name of its file for messages. */
+export type ManifestText = { readonly manifest: string; readonly file: string }
+
+/** One run at a time: applying again joins it, applying something else is refused until it ends. */
+export type Apply = {
+  plan(text: ManifestText, context: { readonly signal: AbortSignal }): Promise<PlanRecord>
+  /**
+   * Resolves once the plan is accepted; the run goes on by itself.
+   * @throws AgentError invalid_manifest, plan_has_errors (with every problem; nothing was changed), busy
+   */
+  start(text: ManifestText): Promise<{ readonly run: RunRecord; readonly joined: boolean }>
+  /** @throws AgentError not_found */
+  cancel(id: string): RunRecord
+  /** At boot: goes on with a run that the last agent did not end, else brings the box to its last manifest again. */
+  resume(): Promise<void>
+  /** Resolves when no run is under way. */
+  idle(): Promise<void>
+}
+
+type Active = {
+  readonly id: string
+  readonly digest: string
+  readonly abort: AbortController
+  readonly accepted: Promise<RunRecord>
+  readonly ended: Promise<void>
+}
+
+export const createApply = (deps: {
+  readonly runs: Runs
+  readonly rooms: Rooms
+  /** Aborts when the agent stops: runs are left as they are, for the next agent to go on with. */
+  readonly shutdown: AbortSignal
+}): Apply => {
+  const { runs, rooms } = deps
+  let active: Active | undefined
+
+  const execute = (run: RunRecord, text: ManifestText): Active => {
+    const abort = new AbortController()
+    const signal = AbortSignal.any([abort.signal, deps.shutdown])
+    const accepted = Promise.withResolvers<RunRecord>()
+    const work = async (): Promise<void> => {
+      try {
+        const plan = await acceptPlan(text, { rooms, signal })
+        accepted.resolve(runs.move(run.id, 'provisioning', { problems: plan.problems }))
+        const outcome = await carryOut(plan, {
+          rooms,
+          signal,
+          enter: (state) => {
+            if (state === 'starting') runs.move(run.id, state)
+          },
+        })
+        runs.setProgress(run.id, rooms.downloads.progress())
+        runs.move(run.id, outcome.state, { problems: outcome.problems })
+      } catch (error) {
+        accepted.reject(error)
+        if (!deps.shutdown.aborted) endFailed(run.id, error)
+      }
+    }
+    // The caller of start() may have gone; the refusal is in the record then.
+    accepted.promise.catch(() => undefined)
+    const ended = work().finally(() => {
+      if (active?.id === run.id) active = undefined
+    })
+    active = { id: run.id, digest: run.manifest.digest, abort, accepted: accepted.promise, ended }
+    return active
+  }
+
+  const endFailed = (id: string, error: unknown): void => {
+    const cancelled = error instanceof AgentError && error.code === 'cancelled'
+    const refused =
+      error instanceof AgentError && (error.code === 'plan_has_errors' || error.code === 'invalid_manifest')
+    if (!(error instanceof AgentError))
+      rooms.log.error('a run failed unexpectedly', { run: id, error: stackOf(error) })
+    const problems = error instanceof AgentError && error.problems ? error.problems : [problemFrom(error, id)]
+    runs.move(id, cancelled ? 'cancelled' : 'failed', { problems, refused })
+  }
+
+  return {
+    plan: async (text, { signal }) => {
+      const read = readManifest(text, rooms.secrets)
+      return (await makePlan(read, { rooms, signal: AbortSignal.any([signal, deps.shutdown]) })).record
+    },
+    start: async (text) => {
+      const { manifest, digest } = readManifest(text, rooms.secrets)
+      if (active?.digest === digest) return { run: await active.accepted, joined: true }
+      if (active !== undefined)
+        throw new AgentError('busy', `run ${active.id} is under way with another manifest`, {
+          hint: `Wait for it to end, or cancel it: agentctl run cancel ${active.id}.`,
+        })
+      const run = runs.create({ digest, name: manifest.name, text: text.manifest, file: text.file })
+      return { run: await execute(run, text).accepted, joined: false }
+    },
+    cancel: (id) => {
+      const run = runs.get(id)
+      if (run === undefined) throw new AgentError('not_found', `there is no run ${id}`)
+      if (active?.id === id) active.abort.abort(new AgentError('cancelled', `run ${id} was cancelled`))
+      return run
+    },
+    resume: async () => {
+      const run = runs.current()
+      const last = runs.manifest()
+      if (run === undefined || last === undefined || run.state === 'cancelled') return
+      const text = { manifest: last.text, file: last.file }
+      if (isFinalRunState(run.state)) {
+        execute(runs.create({ ...last, file: last.file }), text)
+      } else {
+        rooms.report({ type: 'run.resumed', subject: run.id, data: { from: run.state } })
+        execute(runs.move(run.id, 'planning'), text)
+      }
+      await active?.accepted.catch(() => undefined)
+    },
+    idle: async () => {
+      await active?.ended
+    },
+  }
+}
+
+/** A plan without errors, or the refusal with all of them. */
+const acceptPlan = async (
+  text: ManifestText,
+  context: { readonly rooms: Rooms; readonly signal: AbortSignal },
+): Promise<Plan> => {
+  const plan = await makePlan(readManifest(text, context.rooms.secrets), context)
+  const errors = plan.problems.filter((problem) => problem.severity === 'error')
+  if (errors.length > 0)
+    throw new AgentError(
+      'plan_has_errors',
+      `the plan of ${text.file} has ${errors.length === 1 ? 'an error' : `${errors.length} errors`}; nothing was changed`,
+      { problems: plan.problems },
+    )
+  return plan
+}
+
+const stackOf = (error: unknown): string =>
+  error instanceof Error ? (error.stack ?? error.message) : String(error)

@@ -1,0 +1,88 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { RunState } from '../../shared/contract/states.ts'
+import { nodesFolder, planPython } from './make-plan.ts'
+import type { Plan } from './make-plan.ts'
+import { planProcesses } from './plan-processes.ts'
+import type { ProcessPython } from './plan-processes.ts'
+import type { Rooms } from './rooms.ts'
+
+/** How a run ended by itself: everything there, something optional missing, or not. */
+export type Outcome = {
+  readonly state: Extract<RunState, 'ready' | 'degraded' | 'failed'>
+  readonly problems: readonly Problem[]
+}
+
+type Context = {
+  readonly rooms: Rooms
+  /** Tells the run's record that the next stage begins. */
+  readonly enter: (state: 'provisioning' | 'starting') => void
+  readonly signal: AbortSignal
+}
+
+/**
+ * The main path after the plan (docs/architecture.md): files ∥ Python, then sync, then processes until they are proven.
+ * A stage takes the values before it; none calls back. Whatever is proven done already costs one look.
+ * @throws the signal's reason after an abort; everything else comes back as problems
+ */
+export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> => {
+  const { rooms, signal } = context
+  const warnings = plan.problems
+
+  context.enter('provisioning')
+  const [files, python] = await Promise.all([fetchFiles(plan, context), preparePython(plan, context)])
+  const provisioned = [...files, ...python.problems]
+  if (hasError(provisioned)) return { state: 'failed', problems: [...warnings, ...provisioned] }
+
+  context.enter('starting')
+  // Sync comes first: what a process writes in its first minute is watched already.
+  rooms.sync.configure(plan.syncs)
+  const { planned, problems } = planProcesses(plan.manifest, python.ready)
+  const started = await rooms.processes.apply(planned, { signal })
+  const failures = started.flatMap((outcome) =>
+    outcome.state === 'failed' && outcome.problem ? [outcome.problem] : [],
+  )
+  const found = [...provisioned, ...problems, ...failures]
+  if (hasError(found)) return { state: 'failed', problems: [...warnings, ...found] }
+  return { state: provisioned.length > 0 ? 'degraded' : 'ready', problems: [...warnings, ...found] }
+}
+
+const hasError = (problems: readonly Problem[]): boolean =>
+  problems.some((problem) => problem.severity === 'error')
+
+/** The problems of files that could not be had: an error for a required one, a warning for an optional one. */
+const fetchFiles = async (plan: Plan, { rooms, signal }: Context): Promise<readonly Problem[]> => {
+  const outcomes = await rooms.downloads.fetchAll(plan.files, { signal })
+  return outcomes.flatMap(({ state, problem, optional }) =>
+    state === 'failed' && problem
+      ? [{ ...problem, severity: optional ? ('warning' as const) : ('error' as const) }]
+      : [],
+  )
+}
+
+/** Custom nodes, then the environment: the nodes bring requirement files that the plan could not see yet. */
+const preparePython = async (
+  plan: Plan,
+  context: Context,
+): Promise<{ readonly ready: ProcessPython | null; readonly problems: readonly Problem[] }> => {
+  const { rooms, signal } = context
+  const problems: Problem[] = []
+  try {
+    const folder = nodesFolder(plan.manifest)
+    if (folder !== undefined && plan.manifest.custom_nodes.length > 0)
+      problems.push(...(await rooms.python.cloneNodes(plan.manifest.custom_nodes, { signal, folder })))
+    if (hasError(problems)) return { ready: null, problems }
+
+    const python =
+      plan.manifest.custom_nodes.length > 0
+        ? await planPython(plan.manifest, context)
+        : { plan: plan.python, problems: [] }
+    problems.push(...python.problems)
+    if (python.plan === null || hasError(problems)) return { ready: null, problems }
+    return { ready: await rooms.python.prepare(python.plan, { signal }), problems }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof AgentError)) throw error
+    return { ready: null, problems: [...problems, problemFrom(error, 'python'), ...(error.problems ?? [])] }
+  }
+}

@@ -1,0 +1,135 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { PlanRecord } from '../../shared/contract/records.ts'
+import type { Manifest } from '../../shared/manifest/schema.ts'
+import { decide } from '../preflight/decide.ts'
+import { gatherFacts } from '../preflight/gather-facts.ts'
+import { locateFiles } from '../preflight/locate-files.ts'
+import type { WantedFile } from '../preflight/locate-files.ts'
+import type { PythonPlan } from '../python/plan-python.ts'
+import type { PlannedSync } from '../sync/planned-sync.ts'
+import { planProcesses } from './plan-processes.ts'
+import { planSyncs } from './plan-sync.ts'
+import type { ReadManifest } from './read-manifest.ts'
+import type { Rooms } from './rooms.ts'
+
+/** What apply is going to do: plain values, worked out without changing anything. */
+export type Plan = {
+  readonly manifest: Manifest
+  readonly files: readonly WantedFile[]
+  readonly python: PythonPlan | null
+  readonly syncs: readonly PlannedSync[]
+  readonly problems: readonly Problem[]
+  readonly record: PlanRecord
+}
+
+/** Bytes a second that an estimate assumes: one gigabit, what most rented boxes have at least. */
+const ASSUMED_BYTES_PER_SECOND = 125e6
+
+/** Every problem at once, worst first, and every change. */
+export const makePlan = async (
+  read: ReadManifest,
+  context: { readonly rooms: Rooms; readonly signal: AbortSignal },
+): Promise<Plan> => {
+  const { manifest } = read
+  const { rooms, signal } = context
+  const files = locateFiles(manifest)
+  const syncs = planSyncs(manifest)
+  const [facts, python, remoteProblems] = await Promise.all([
+    gatherFacts({ manifest, files, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
+    planPython(manifest, context),
+    Promise.all(syncs.map((sync) => rooms.checkRemote(sync, { signal }))),
+  ])
+  const running = new Set(
+    rooms.processes
+      .rows()
+      .filter((row) => row.pid !== null)
+      .map((row) => row.name),
+  )
+  const decision = decide({ manifest, files, running }, facts)
+  const processes = planProcesses(manifest, python.plan)
+  const problems = worstFirst(
+    [
+      ...read.problems,
+      ...decision.problems,
+      ...python.problems,
+      ...processes.problems,
+      ...remoteProblems.filter((problem) => problem !== null),
+    ].map((problem) => withPlace(problem, read)),
+  )
+  return {
+    manifest,
+    files: decision.files,
+    python: python.plan,
+    syncs,
+    problems,
+    record: {
+      problems,
+      changes: {
+        downloads: [...decision.downloads],
+        python: [...(python.plan?.changes ?? [])],
+        processes: [...rooms.processes.changes(processes.planned)],
+      },
+      estimate: {
+        downloadBytes: decision.downloadBytes,
+        seconds:
+          decision.downloadBytes === null
+            ? null
+            : Math.ceil(decision.downloadBytes / ASSUMED_BYTES_PER_SECOND),
+        usd: null,
+      },
+      unchecked: [...decision.unchecked],
+    },
+  }
+}
+
+/** The Python part; its refusal is a problem of the plan like any other. */
+export const planPython = async (
+  manifest: Manifest,
+  { rooms, signal }: { readonly rooms: Rooms; readonly signal: AbortSignal },
+): Promise<{ readonly plan: PythonPlan | null; readonly problems: readonly Problem[] }> => {
+  if (manifest.python === undefined) return { plan: null, problems: [] }
+  try {
+    const plan = await rooms.python.plan(manifest.python, {
+      signal,
+      requirementFiles: nodeRequirements(manifest),
+    })
+    return { plan, problems: plan.problems }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof AgentError)) throw error
+    return { plan: null, problems: [problemFrom(error, 'python')] }
+  }
+}
+
+/** The requirement files of the custom nodes that are on the box already. */
+const nodeRequirements = (manifest: Manifest): readonly string[] => {
+  const folder = nodesFolder(manifest)
+  if (folder === undefined) return []
+  return manifest.custom_nodes
+    .map((node) => join(folder, nodeName(node.git), 'requirements.txt'))
+    .filter(existsSync)
+}
+
+/** Where custom nodes lie: beside the ComfyUI that the manifest runs. */
+export const nodesFolder = (manifest: Manifest): string | undefined => {
+  const comfyui = Object.values(manifest.processes).find((spec) => spec.kind === 'comfyui')
+  return comfyui && join(comfyui.working_dir, 'custom_nodes')
+}
+
+/** The folder of a custom node: the last part of its address, as git itself would name it. */
+export const nodeName = (git: string): string =>
+  (git.replace(/\/+$/, '').split('/').at(-1) ?? '').replace(/\.git$/, '')
+
+const withPlace = (problem: Problem, read: ReadManifest): Problem => {
+  if (problem.at !== undefined) return problem
+  const at = read.placeOf(problem.subject)
+  return at === undefined ? problem : { ...problem, at }
+}
+
+const worstFirst = (problems: readonly Problem[]): Problem[] => [
+  ...problems.filter((problem) => problem.severity === 'error'),
+  ...problems.filter((problem) => problem.severity === 'warning'),
+]

@@ -1,0 +1,39 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { Manifest } from '../../shared/manifest/schema.ts'
+import { planProcess } from '../processes/planned-process.ts'
+import type { PlannedProcess } from '../processes/planned-process.ts'
+
+/** The Python that processes run with, as the overlay has it or is going to have it. */
+export type ProcessPython = {
+  readonly interpreter: string
+  readonly binFolder: string
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** The processes of a manifest, resolved; refused variables and arguments are problems. */
+export const planProcesses = (
+  manifest: Manifest,
+  python: ProcessPython | null,
+): { readonly planned: readonly PlannedProcess[]; readonly problems: readonly Problem[] } => {
+  const planned: PlannedProcess[] = []
+  const problems: Problem[] = []
+  for (const [name, spec] of Object.entries(manifest.processes)) {
+    try {
+      planned.push(
+        planProcess(name, spec, {
+          interpreter: python?.interpreter ?? null,
+          binFolder: python?.binFolder ?? null,
+          environment: {
+            ...python?.environment,
+            ...(manifest.hf_home === undefined ? {} : { HF_HOME: manifest.hf_home }),
+          },
+        }),
+      )
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error
+      problems.push(problemFrom(error, name))
+    }
+  }
+  return { planned, problems }
+}

@@ -1,0 +1,228 @@
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
+import { resolveSource } from '../shared/sources/resolve-source.ts'
+import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
+import { AgentError, problemFrom } from '../shared/contract/errors.ts'
+import type { Problem } from '../shared/contract/errors.ts'
+import { VERSION } from '../shared/version.ts'
+import { createApply } from './apply/apply.ts'
+import { applyBootManifest } from './apply/boot.ts'
+import { createJournal } from './apply/journal.ts'
+import type { Rooms } from './apply/rooms.ts'
+import { createRuns } from './apply/runs.ts'
+import { makeStatus } from './apply/status.ts'
+import type { AgentConfig } from './config.ts'
+import { createDownloads } from './downloads/downloads.ts'
+import { createApp } from './http/app.ts'
+import type { Box } from './http/box.ts'
+import { ensureLocalToken } from './http/local-token.ts'
+import { serveOnSocket } from './http/serve.ts'
+import { createTokens } from './http/tokens.ts'
+import { systemClock } from './platform/clock.ts'
+import { findProgram } from './platform/commands.ts'
+import { openDatabase } from './platform/database.ts'
+import { makePrivateFolder, sweepTemporaryFiles } from './platform/files.ts'
+import { readHost } from './platform/host.ts'
+import { createHttpClient } from './platform/http-client.ts'
+import { createLog } from './platform/log.ts'
+import { readSecrets } from './platform/secrets.ts'
+import { superviseServices } from './platform/supervise.ts'
+import { createProcesses } from './processes/processes.ts'
+import { stripOutput } from './processes/strip-output.ts'
+import { cloneCustomNodes } from './python/custom-nodes.ts'
+import type { PythonContext } from './python/context.ts'
+import { planPython } from './python/plan-python.ts'
+import { preparePython } from './python/prepare-python.ts'
+import { recoverPython } from './python/recover-python.ts'
+import { checkRemote } from './sync/check-remote.ts'
+import { createSync } from './sync/sync.ts'
+
+/** The system's secrets file; in a home of its own the agent looks there first. */
+const SECRETS_FILE = '/etc/gpu-agent/secrets.env'
+
+/**
+ * Builds the program, top to bottom, each part from the ones before it. The only place that constructs things.
+ * @throws AgentError home_unusable, already_running, state_too_new
+ */
+export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
+  const { environment, searchPath, stateFolder, runFolder } = config
+  const clock = systemClock
+  const startedAt = clock.now().toISOString()
+  const problems: Problem[] = []
+
+  // the outside world
+  await makePrivateFolder(stateFolder)
+  await makePrivateFolder(runFolder)
+  await sweepTemporaryFiles(stateFolder)
+  const secrets = readSecrets(environment, [join(stateFolder, 'secrets.env'), SECRETS_FILE])
+  const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
+  const { db, quarantined } = openDatabase(stateFolder, clock.now)
+  const agentId = readAgentId(db)
+  const endpoints = endpointsFrom(environment)
+  const allowHosts = allowHostsFrom(environment)
+  const http = createHttpClient({ endpoints, allowHosts })
+
+  // the journal, and what every room is told through
+  const journal = createJournal({
+    db,
+    clock,
+    redact: secrets.redact,
+    onFailure: (error) => log.error('an event could not be kept', { error: String(error) }),
+  })
+  const report = journal.append
+  if (quarantined) {
+    report({
+      type: 'agent.state-quarantined',
+      subject: quarantined.path,
+      data: { reason: quarantined.reason },
+    })
+    const error = new AgentError(
+      'state_damaged',
+      `the state was damaged (${quarantined.reason}); it is kept as ${quarantined.path}`,
+    )
+    problems.push(problemFrom(error, quarantined.path, 'warning'))
+  }
+
+  // the rooms
+  const resolve: ResolveDeps = {
+    fetch: http.fetch,
+    endpoints,
+    allowHosts,
+    tokenFor: (kind) => secrets.get(kind === 'hf' ? 'HF_TOKEN' : 'CIVITAI_TOKEN'),
+    clock,
+  }
+  const downloads = createDownloads({ db, resolve, http, clock, report, log })
+  const pythonContext: Omit<PythonContext, 'signal'> = {
+    folder: join(stateFolder, 'python'),
+    db,
+    clock,
+    report,
+    log,
+    environment,
+  }
+  const processes = createProcesses({ stateFolder, runFolder, db, clock, report, log, random: Math.random })
+  const sync = createSync({ stateFolder, db, clock, report, log, searchPath, random: Math.random })
+
+  // the main path
+  const rooms: Rooms = {
+    clock,
+    log,
+    report,
+    secrets,
+    homePath: stateFolder,
+    probes: {
+      searchPath,
+      hasSecret: (name) => secrets.get(name) !== undefined,
+      resolveSource: (reference, signal) => resolveSource(reference, { ...resolve, signal }),
+      isProven: downloads.isProven,
+    },
+    downloads,
+    python: {
+      plan: (request, { signal }) => planPython(request, { ...pythonContext, signal }),
+      prepare: (plan, { signal }) => preparePython(plan, { ...pythonContext, signal }),
+      cloneNodes: (nodes, { signal, folder }) =>
+        cloneCustomNodes(nodes, {
+          signal,
+          folder,
+          git: findProgram('git', searchPath) ?? 'git',
+          report,
+          allowHosts,
+        }),
+    },
+    processes,
+    sync,
+    checkRemote: (planned, { signal }) => checkRemote(planned, { searchPath, signal }),
+  }
+  const runs = createRuns({ db, clock, newId: () => randomBytes(6).toString('hex'), report })
+  const apply = createApply({ runs, rooms, shutdown })
+
+  // the API
+  const tokens = createTokens({ db, clock, report })
+  ensureLocalToken(stateFolder, tokens)
+  const box: Box = {
+    version: VERSION,
+    status: async () =>
+      makeStatus({
+        agent: {
+          id: agentId,
+          version: VERSION,
+          pid: process.pid,
+          startedAt,
+          home: config.home ?? stateFolder,
+        },
+        host: await readHost(['/', stateFolder], { searchPath }),
+        manifest: runs.manifest(),
+        run: runs.current(),
+        progress: downloads.progress(),
+        downloads: downloads.rows(),
+        processes: processes.rows(),
+        sync: sync.rows(),
+        isLate: sync.isLate,
+        problems,
+      }),
+    plan: (text, signal) => apply.plan(text, { signal }),
+    apply: apply.start,
+    cancel: apply.cancel,
+    runs,
+    journal,
+    tokens,
+    downloads,
+    processes: { ...processes, stripControls: stripOutput },
+    sync,
+  }
+  const app = createApp(box, log)
+
+  return {
+    /** Runs until the signal given to compose aborts. */
+    run: async (): Promise<void> => {
+      // The API answers before the box is looked after, so that a slow start is visible.
+      const servers = await Promise.all(config.sockets.map((path) => serveOnSocket(app, path)))
+      report({ type: 'agent.started', subject: agentId, data: { version: VERSION, pid: process.pid } })
+      log.info('agentd is ready', { version: VERSION, sockets: config.sockets })
+      const services = superviseServices(
+        [
+          ...processes.services,
+          sync.service,
+          {
+            name: 'boot',
+            run: async (signal) => {
+              await recoverPython({ ...pythonContext, signal })
+              await processes.adopt({ signal })
+              await applyBootManifest(config.manifest, { apply, runs, http: resolve, log, signal })
+              await aborted(signal)
+            },
+          },
+        ],
+        { clock, log, signal: shutdown },
+      )
+      await services
+      await apply.idle()
+      report({ type: 'agent.stopping', subject: agentId })
+      await Promise.all(servers.map((server) => server.close()))
+    },
+    close: async (): Promise<void> => {
+      await http.close()
+      db.close()
+    },
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+
+/** The agent's name for itself: made once, kept with the state. */
+const readAgentId = (db: ReturnType<typeof openDatabase>['db']): string => {
+  db.prepare('INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)').run(
+    'agent_id',
+    randomBytes(8).toString('hex'),
+  )
+  return (
+    db.prepare<[string], { value: string }>('SELECT value FROM meta WHERE key = ?').get('agent_id')?.value ??
+    ''
+  )
+}

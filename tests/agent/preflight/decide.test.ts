@@ -1,0 +1,186 @@
+import { expect, test } from 'vitest'
+import { decide } from '../../../agent/preflight/decide.ts'
+import type { Facts } from '../../../agent/preflight/facts.ts'
+import { locateFiles } from '../../../agent/preflight/locate-files.ts'
+import { parseGpus } from '../../../agent/platform/gpu.ts'
+import { parseManifest } from '../../../shared/manifest/parse-manifest.ts'
+
+const A = 'a'.repeat(64)
+const B = 'b'.repeat(64)
+const GB = 1e9
+
+const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
+  const { manifest } = parseManifest(`version: 1\nname: t\nmodels_root: /models\n${yaml}`, { file: 'm.yaml' })
+  const files = locateFiles(manifest)
+  const disk = { device: 1, path: '/models', freeBytes: 100 * GB, totalBytes: 200 * GB }
+  const facts: Facts = {
+    secrets: new Set(),
+    sources: new Map(),
+    proven: new Set(),
+    partialBytes: new Map(),
+    disks: new Map([...files.map((file) => [file.path, disk] as const), ['/models', disk]]),
+    gpus: null,
+    folders: new Set(),
+    programs: new Map(),
+    portsInUse: new Set(),
+    ...change,
+  }
+  return decide({ manifest, files, running: new Set() }, facts)
+}
+
+const told = (decision: ReturnType<typeof decide>) =>
+  decision.problems.map(({ code, severity, subject }) => `${severity} ${code} ${subject}`)
+
+const answers = (sha256: string | null, sizeBytes: number | null = 5 * GB) =>
+  ({ state: 'answers', sha256, sizeBytes }) as const
+const refused = {
+  state: 'refused',
+  problem: { code: 'gated', message: 'hf://o/r is gated', hint: 'accept' },
+} as const
+
+const TWO_SOURCES = `
+downloads:
+  - to: a.safetensors
+    from: [hf://o/r@main/a.safetensors, https://mirror.example/a.safetensors]
+`
+const sources = (
+  primary: ReturnType<typeof answers> | typeof refused,
+  mirror: ReturnType<typeof answers> | typeof refused,
+) =>
+  new Map([
+    ['hf://o/r@main/a.safetensors', primary],
+    ['https://mirror.example/a.safetensors', mirror],
+  ])
+
+test.each([
+  { what: 'both publish one hash', primary: answers(A), mirror: answers(A), problems: [] },
+  {
+    what: 'the mirror publishes nothing and the primary a hash',
+    primary: answers(A),
+    mirror: answers(null),
+    problems: [],
+  },
+  {
+    what: 'neither publishes a hash',
+    primary: answers(null),
+    mirror: answers(null),
+    problems: ['warning mirror_unproven a.safetensors'],
+  },
+  {
+    what: 'the mirror has another hash',
+    primary: answers(A),
+    mirror: answers(B),
+    problems: ['error mirror_differs a.safetensors'],
+  },
+  {
+    what: 'the mirror has another size',
+    primary: answers(A),
+    mirror: answers(null, 4 * GB),
+    problems: ['error mirror_differs a.safetensors'],
+  },
+  {
+    what: 'the primary refuses',
+    primary: refused,
+    mirror: answers(B),
+    problems: ['warning gated a.safetensors', 'warning mirror_unproven a.safetensors'],
+  },
+  {
+    what: 'the mirror refuses',
+    primary: answers(A),
+    mirror: refused,
+    problems: ['warning gated a.safetensors'],
+  },
+  {
+    what: 'both refuse',
+    primary: refused,
+    mirror: refused,
+    problems: ['error gated a.safetensors', 'error gated a.safetensors'],
+  },
+])('incidents A3 and A4: when $what the plan says $problems', ({ primary, mirror, problems }) => {
+  expect(told(decideOn(TWO_SOURCES, { sources: sources(primary, mirror) }))).toEqual(problems)
+})
+
+test('the manifest’s sha256 proves a mirror when the primary refuses, and refuses a primary with another', () => {
+  const withHash = `${TWO_SOURCES}    sha256: ${A}\n`
+  expect(told(decideOn(withHash, { sources: sources(refused, answers(A)) }))).toEqual([
+    'warning gated a.safetensors',
+  ])
+  expect(told(decideOn(withHash, { sources: sources(answers(B), answers(A)) }))).toEqual([
+    'error hash_mismatch a.safetensors',
+  ])
+})
+
+test('incident A5: an optional file that cannot be had is a warning, a required one an error', () => {
+  const yaml = 'downloads:\n  - {to: a.safetensors, from: [hf://o/r@main/a.safetensors], optional: true}\n'
+  const map = new Map([['hf://o/r@main/a.safetensors', refused]])
+  expect(told(decideOn(yaml, { sources: map }))).toEqual(['warning gated a.safetensors'])
+})
+
+test('incident A1: a required secret that is missing is an error with its name', () => {
+  const yaml = 'secrets: {required: [HF_TOKEN], optional: [CIVITAI_TOKEN]}\n'
+  expect(told(decideOn(yaml))).toEqual([
+    'error secret_missing HF_TOKEN',
+    'warning secret_missing CIVITAI_TOKEN',
+  ])
+  expect(told(decideOn(yaml, { secrets: new Set(['HF_TOKEN', 'CIVITAI_TOKEN']) }))).toEqual([])
+})
+
+test('pickle formats are refused without allow_pickle', () => {
+  const yaml = (allow: string) => `downloads:\n  - {to: a.ckpt, from: ["https://x.example/a.ckpt"]${allow}}\n`
+  const map = new Map([['https://x.example/a.ckpt', answers(null)]])
+  expect(told(decideOn(yaml(''), { sources: map }))).toEqual(['error pickle_refused a.ckpt'])
+  expect(told(decideOn(yaml(', allow_pickle: true'), { sources: map }))).toEqual([])
+})
+
+test('case 77: everything that is to be fetched must fit, with exact numbers and every file named', () => {
+  const yaml = `
+requires: {disk_free: 10GB}
+downloads:
+  - {to: a.safetensors, from: ["https://x.example/a.safetensors"]}
+  - {to: b.safetensors, from: ["https://x.example/b.safetensors"]}
+`
+  const map = new Map([
+    ['https://x.example/a.safetensors', answers(A, 50 * GB)],
+    ['https://x.example/b.safetensors', answers(B, 45 * GB)],
+  ])
+  const [problem] = decideOn(yaml, { sources: map }).problems
+  expect(problem).toMatchObject({
+    code: 'disk_too_small',
+    subject: 'a.safetensors',
+    subjects: ['b.safetensors'],
+  })
+  expect(problem?.message).toBe(
+    'the disk of /models has 100.0 GB free; 105.0 GB are needed: 95.0 GB of downloads and 10.0 GB to stay free',
+  )
+  expect(
+    told(decideOn(yaml, { sources: map, partialBytes: new Map([['/models/a.safetensors', 20 * GB]]) })),
+  ).toEqual([])
+  expect(told(decideOn(yaml, { sources: map, proven: new Set(['/models/b.safetensors']) }))).toEqual([])
+})
+
+test('the GPU, its memory, its driver and its compute capability are held against what is required', () => {
+  const yaml = 'requires: {gpu: {min_vram: 40GB, min_driver: "570.124.06", min_compute_capability: "8.9"}}\n'
+  expect(told(decideOn(yaml))).toEqual(['error gpu_missing requires.gpu'])
+  const small = parseGpus('NVIDIA A10, 23028, 0, 0, 550.54.15, 8.6\n')
+  expect(told(decideOn(yaml, { gpus: small }))).toEqual([
+    'error gpu_too_small requires.gpu.min_vram',
+    'error driver_too_old requires.gpu.min_driver',
+    'error gpu_too_small requires.gpu.min_compute_capability',
+  ])
+  const large = parseGpus('NVIDIA L40S, 46068, 3, 0, 570.124.06, 8.9\n')
+  expect(told(decideOn(yaml, { gpus: large }))).toEqual([])
+})
+
+test('a missing working folder and a port in use are told for the process', () => {
+  const yaml = 'processes:\n  web: {kind: comfyui, working_dir: /w, port: 8188}\n'
+  expect(told(decideOn(yaml, { portsInUse: new Set([8188]) }))).toEqual([
+    'error working_dir_missing web',
+    'error port_in_use web',
+  ])
+  expect(told(decideOn(yaml, { folders: new Set(['/w']) }))).toEqual([])
+})
+
+test('parts that this version does not carry out are told, never skipped', () => {
+  const yaml = 'downloads: [{snapshot: "hf://o/r@main"}]\nbudget: {max_hours: 2}\n'
+  expect(told(decideOn(yaml))).toEqual(['error not_supported hf://o/r@main', 'warning not_supported budget'])
+})
