@@ -29,6 +29,7 @@ CREATE TABLE manifests (
   digest     TEXT PRIMARY KEY,
   name       TEXT NOT NULL,
   text       TEXT NOT NULL,
+  file       TEXT NOT NULL,
   applied_at TEXT NOT NULL
 ) STRICT;
 
