@@ -1,0 +1,75 @@
+import type { Problem } from '../../shared/contract/errors.ts'
+import { ERROR_CODES } from '../../shared/contract/errors.ts'
+import { readTail } from './output-log.ts'
+import type { ShimExit } from './shim/records.ts'
+import { stripOutput } from './strip-output.ts'
+
+type Ending = {
+  readonly name: string
+  readonly folder: string
+  /** undefined: its shim is gone and nothing says how it ended. */
+  readonly exit: ShimExit | undefined
+}
+
+type ProcessCode =
+  'process_failed' | 'process_not_ready' | 'process_lost' | 'crash_looping' | 'terminal_unavailable'
+
+/** A problem of a process, with the hint of its code. */
+export const processProblem = (
+  code: ProcessCode,
+  options: { readonly name: string; readonly message: string; readonly severity?: Problem['severity'] },
+): Problem => ({
+  code,
+  severity: options.severity ?? 'error',
+  subject: options.name,
+  message: options.message,
+  hint: ERROR_CODES[code].hint.replace('PROCESS', options.name),
+})
+
+/** A job that ended by itself and not well, with the end of its output: that is where the cause stands. */
+export const endProblem = ({ name, folder, exit }: Ending, severity: Problem['severity']): Problem => {
+  const output = lastLines(folder, { lines: 20, maxBytes: 4_096 })
+  return exit
+    ? processProblem('process_failed', {
+        name,
+        severity,
+        message: `${name} ended with ${describeExit(exit)}${output}`,
+      })
+    : processProblem('process_lost', {
+        name,
+        severity,
+        message: `the shim of ${name} is gone, and what lived of its processes was ended${output}`,
+      })
+}
+
+/** A process that ended again and again, with the last 200 lines of its output. */
+export const crashProblem = ({ name, folder, exit }: Ending, exits: number): Problem =>
+  processProblem('crash_looping', {
+    name,
+    message:
+      `${name} ended ${exits} times within ten minutes, the last time with ${exit ? describeExit(exit) : 'its shim'}` +
+      lastLines(folder, { lines: 200, maxBytes: 16_384 }),
+  })
+
+/** A process whose shim lives and says nothing. */
+export const silentProblem = (name: string): Problem =>
+  processProblem('process_not_ready', { name, message: `the shim of ${name} does not answer` })
+
+/** A process that runs without a terminal. */
+export const terminalProblem = (name: string, cause: string | null): Problem =>
+  processProblem('terminal_unavailable', {
+    name,
+    message: `${name} has no terminal, only a log: ${cause ?? 'unknown cause'}`,
+    severity: 'warning',
+  })
+
+/** `status 3`, `SIGKILL, because memory ran out`. */
+const describeExit = (exit: ShimExit): string =>
+  exit.signal === null
+    ? `status ${exit.exitCode ?? 'unknown'}`
+    : `${exit.signal}${exit.oom ? ', because memory ran out' : ''}`
+
+const lastLines = (folder: string, options: { lines: number; maxBytes: number }): string => {
+  const text = stripOutput(readTail(folder, options).toString('utf8')).trimEnd()
+  return text === '' ? '' : `\n${text}`
+}

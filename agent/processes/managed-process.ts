@@ -1,0 +1,122 @@
+import { rmSync } from 'node:fs'
+import type { Problem } from '../../shared/contract/errors.ts'
+import { AgentError } from '../../shared/contract/errors.ts'
+import { endProblem } from './describe-end.ts'
+import { findJob } from './find-job.ts'
+import { readJobSpec } from './job-records.ts'
+import { createQueue } from './notifier.ts'
+import type { PlannedProcess } from './planned-process.ts'
+import type { ProcessDeps } from './process-life.ts'
+import { createProcessLife, unplanned } from './process-life.ts'
+import type { ProcessRecord } from './process-record.ts'
+import { planFields } from './process-record.ts'
+import { specFile } from './shim/records.ts'
+
+/** What can be asked of one process. Requests are carried out one after another. */
+export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) => {
+  const { clock, folder, lifetime } = deps
+  const { name } = initial
+  const inTurn = createQueue()
+  const life = createProcessLife(initial, { ...deps, inTurn })
+
+  const beginAnew = async (change: Partial<ProcessRecord> = {}): Promise<void> => {
+    life.forgetExits()
+    life.update({ ...change, desired: 'run', restarts: 0, finishedDigest: null })
+    await life.begin()
+  }
+
+  /** Alive, stopped on purpose, or done for good. Anything else is begun when its plan is applied again. */
+  const isKept = (digest: string): boolean => {
+    const record = life.record()
+    return (
+      record.digest === digest &&
+      (life.isAlive() || record.desired === 'stop' || record.finishedDigest === digest)
+    )
+  }
+
+  const startOrRestart = async (signal: AbortSignal): Promise<'started' | 'restarted'> => {
+    if (!life.isPlanned()) throw unplanned(name)
+    const wasAlive = life.isAlive()
+    await life.end(signal)
+    await beginAnew()
+    const { state, problem } = life.record()
+    if (state === 'failed' && problem)
+      throw new AgentError(problem.code, problem.message, { hint: problem.hint })
+    return wasAlive ? 'restarted' : 'started'
+  }
+
+  return {
+    record: life.record,
+    changes: life.changes,
+    isKept,
+    isAlive: life.isAlive,
+
+    /** Finds out, after the agent's start, what became of the job. Resolves at the first certain look. */
+    adopt: (signal: AbortSignal): Promise<void> =>
+      inTurn(async () => {
+        const spec = readJobSpec(folder)
+        if (spec === undefined) {
+          const problem = endProblem({ name, folder, exit: undefined }, 'error')
+          if (life.isLive()) life.update({ state: 'lost', pid: null, problem })
+          return
+        }
+        const isKnown = life.record().jobId === spec.jobId
+        if (isKnown && !life.isLive()) return
+        const found = await findJob(spec, { folder, clock, signal: AbortSignal.any([signal, lifetime]) })
+        // A job that was started a moment before the agent was killed: its folder knows more than the table.
+        if (!isKnown)
+          life.update({ ...planFields(spec.plan), jobId: spec.jobId, state: 'starting', pid: null })
+        life.follow(spec, found)
+        if (found.kind !== 'silent')
+          await life.changes.until(
+            () => (!life.isAlive() || life.record().pid !== null ? true : undefined),
+            AbortSignal.any([signal, lifetime]),
+          )
+      }),
+
+    /** Brings it to a plan. */
+    bring: (next: PlannedProcess, signal: AbortSignal): Promise<'kept' | 'started' | 'restarted'> =>
+      inTurn(async () => {
+        life.setPlan(next)
+        if (isKept(next.digest)) return 'kept'
+        const wasAlive = life.isAlive()
+        await life.end(signal)
+        await beginAnew(planFields(next))
+        return wasAlive ? 'restarted' : 'started'
+      }),
+
+    /** It waits for another process, or cannot start because of it. */
+    hold: (state: 'waiting' | 'failed' | 'stopped', problem: Problem | null): void => {
+      life.update({ state, problem })
+    },
+
+    start: (signal: AbortSignal): Promise<'started' | 'already_running'> =>
+      inTurn(async () => {
+        if (life.isAlive()) return 'already_running'
+        await startOrRestart(signal)
+        return 'started'
+      }),
+
+    stop: (signal: AbortSignal): Promise<'stopped' | 'already_stopped'> =>
+      inTurn(async () => {
+        const wasAlive = life.isAlive()
+        life.update({ desired: 'stop' })
+        await life.end(signal)
+        if (wasAlive) return 'stopped'
+        if (life.record().state !== 'exited') life.update({ state: 'stopped', problem: null })
+        return 'already_stopped'
+      }),
+
+    restart: (signal: AbortSignal): Promise<'started' | 'restarted'> => inTurn(() => startOrRestart(signal)),
+
+    /** It left the manifest: stopped, and forgotten but for its output. */
+    leave: (signal: AbortSignal): Promise<void> =>
+      inTurn(async () => {
+        life.update({ desired: 'stop' })
+        await life.end(signal)
+        rmSync(specFile(folder), { force: true })
+        deps.store.remove(name)
+      }),
+  }
+}
+export type ManagedProcess = ReturnType<typeof createManagedProcess>

@@ -1,0 +1,287 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Report } from '../../shared/contract/events.ts'
+import type { ProcessState } from '../../shared/contract/states.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Log } from '../platform/log.ts'
+import { crashProblem, endProblem, silentProblem, terminalProblem } from './describe-end.ts'
+import type { FoundJob } from './find-job.ts'
+import { followReadiness } from './follow-readiness.ts'
+import type { JobSpec } from './job-records.ts'
+import { readJobExit, readJobSpec } from './job-records.ts'
+import { createNotifier } from './notifier.ts'
+import type { PlannedProcess } from './planned-process.ts'
+import type { ProcessRecord } from './process-record.ts'
+import { LIVE_STATES } from './process-record.ts'
+import type { ProcessStore } from './process-store.ts'
+import { findMarked } from './process-tree.ts'
+import type { RestartHistory } from './restart-policy.ts'
+import { addExit, decideRestart } from './restart-policy.ts'
+import type { ShimConnection } from './shim-connection.ts'
+import { shimMarker, specFile } from './shim/records.ts'
+import { startJob } from './start-job.ts'
+import { sendSignal } from './stop-tree.ts'
+import type { JobOutcome } from './watch-job.ts'
+import { watchJob } from './watch-job.ts'
+
+export type ProcessDeps = {
+  /** The process's own folder: its job's records and its output. */
+  readonly folder: string
+  readonly runFolder: string
+  readonly shimFile: string
+  readonly clock: Clock
+  readonly report: Report
+  readonly log: Log
+  readonly random: () => number
+  readonly store: ProcessStore
+  /** Ends with the agent; the jobs go on. */
+  readonly lifetime: AbortSignal
+  /** Keeps hold of work that goes on by itself, and logs its failure. */
+  readonly track: (work: Promise<void>) => void
+}
+
+/** A job that lives, as far as is known. */
+type Job = {
+  readonly spec: JobSpec
+  /** Aborted when it has ended. */
+  readonly over: AbortController
+  readonly startedMs: number
+  connection: ShimConnection | undefined
+  /** What its own signs say; the shown state may differ while its shim is silent. */
+  state: ProcessState
+}
+
+const FRESH: RestartHistory = { exitsMs: [], attempts: 0 }
+/** SIGTERM's ten seconds and SIGKILL's five after the first signal's own time; then the shim itself must be stuck. */
+const LADDER_MS = 20_000
+
+/**
+ * The life of one process over all its jobs: begun, followed to its end however that comes, begun again by its policy.
+ * The end of a job is taken note of at once; beginnings and ends on request come one after another (managed-process.ts).
+ */
+export const createProcessLife = (
+  initial: ProcessRecord,
+  deps: ProcessDeps & { readonly inTurn: <T>(work: () => Promise<T>) => Promise<T> },
+) => {
+  const { clock, folder, lifetime, report } = deps
+  const { name } = initial
+  const changes = createNotifier()
+  let record = initial
+  let plan: PlannedProcess | undefined
+  let job: Job | undefined
+  let history = FRESH
+  let ending = false
+  let comeback = new AbortController()
+
+  const update = (change: Partial<ProcessRecord>): void => {
+    const before = record.state
+    record = { ...record, ...change }
+    try {
+      deps.store.save(record)
+    } catch (error) {
+      // A full disk must not end the supervision; the job's folder still tells the truth.
+      deps.log.error('the state of a process cannot be saved', { name, error: String(error) })
+    }
+    if (record.state !== before)
+      report({ type: 'process.state', subject: name, data: { state: record.state, from: before } })
+    changes.notify()
+  }
+
+  const begin = async (): Promise<void> => {
+    if (plan === undefined) throw unplanned(name)
+    update({ state: 'starting', problem: null, pid: null, startedAt: null, exitCode: null, signal: null })
+    try {
+      const started = await startJob(plan, { ...deps, signal: lifetime })
+      const spec = readJobSpec(folder)
+      if (spec === undefined) throw new AgentError('io_error', `${specFile(folder)} is gone`)
+      update({ jobId: started.jobId })
+      if (started.kind === 'connected') {
+        follow(spec, started)
+        return
+      }
+      const exit = readJobExit(folder, started.jobId)
+      recordEnd(exit ? { kind: 'ended', exit } : { kind: 'lost', state: undefined }, 0)
+    } catch (error) {
+      if (lifetime.aborted) throw error
+      update({ state: 'failed', problem: problemFrom(error, name) })
+    }
+  }
+
+  const follow = (spec: JobSpec, found: FoundJob): void => {
+    const isNew = record.state === 'starting' && record.pid === null
+    const proven = record.jobId === spec.jobId && (record.state === 'ready' || record.state === 'running')
+    const current: Job = {
+      spec,
+      over: new AbortController(),
+      startedMs: clock.monotonicMs(),
+      connection: undefined,
+      state: proven ? record.state : 'starting',
+    }
+    job = current
+    const watched = watchJob(
+      { spec, found },
+      {
+        folder,
+        clock,
+        signal: lifetime,
+        onConnected: (connection) => greet(current, { connection, isNew }),
+        onSilent: () => update({ state: ending ? 'stopping' : 'unresponsive', problem: silentProblem(name) }),
+      },
+    )
+    deps.track(watched.then((end) => recordEnd(end, clock.monotonicMs() - current.startedMs)))
+  }
+
+  const greet = (current: Job, found: { connection: ShimConnection; isNew: boolean }): void => {
+    const { hello } = found.connection
+    const returned = current.connection !== undefined
+    current.connection = found.connection
+    // The shim remembers the environment, so a process can be restarted before the manifest is applied again.
+    plan ??= { ...current.spec.plan, environment: hello.environment }
+    const warning = hello.terminal === 'pty' ? null : terminalProblem(name, hello.terminalProblem)
+    const stopping = ending || record.desired === 'stop'
+    if (!returned)
+      report({
+        type: found.isNew ? 'process.started' : 'process.adopted',
+        subject: name,
+        data: { pid: hello.pid, jobId: hello.jobId },
+      })
+    update({
+      state: stopping ? 'stopping' : current.state,
+      jobId: hello.jobId,
+      pid: hello.pid,
+      startedAt: hello.startedAt,
+      problem: warning,
+    })
+    if (stopping) askToStop(current)
+    if (stopping || returned) return
+    deps.track(
+      followReadiness(current.state, {
+        name,
+        folder,
+        clock,
+        readiness: current.spec.plan.readiness,
+        logStart: hello.logStart,
+        signal: AbortSignal.any([lifetime, current.over.signal]),
+        onState: (state, problem) => {
+          current.state = state
+          if (!ending && job === current) update({ state, problem: problem ?? warning })
+        },
+      }),
+    )
+  }
+
+  const recordEnd = (end: JobOutcome, ranMs: number): void => {
+    job?.over.abort(cancelled(name))
+    job = undefined
+    const exit = end.kind === 'ended' ? end.exit : undefined
+    const fields = { pid: null, exitCode: exit?.exitCode ?? null, signal: exit?.signal ?? null }
+    report({ type: 'process.exited', subject: name, data: { ...fields, oom: exit?.oom ?? false } })
+    // After a boot everything is begun anew by whoever applies the manifest; nothing failed here.
+    if (ending || record.desired === 'stop' || end.kind === 'rebooted') {
+      update({ ...fields, state: 'stopped', problem: null })
+      return
+    }
+
+    history = addExit(history, { atMs: clock.monotonicMs(), ranMs })
+    const decision = decideRestart(exit ? { kind: 'exit', success: exit.exitCode === 0 } : { kind: 'lost' }, {
+      spec: plan?.spec ?? readJobSpec(folder)?.plan.spec ?? { restart: 'never', retries: 0 },
+      history,
+      random: deps.random,
+    })
+    const subject = { name, folder, exit }
+    switch (decision.kind) {
+      case 'finished':
+        update({ ...fields, state: 'exited', problem: null, finishedDigest: record.digest })
+        break
+      case 'failed':
+        update({ ...fields, state: exit ? 'failed' : 'lost', problem: endProblem(subject, 'error') })
+        break
+      case 'crash-looping':
+        update({ ...fields, state: 'crash-looping', problem: crashProblem(subject, decision.exits) })
+        break
+      case 'restart':
+        if (!exit) update({ ...fields, state: 'lost', problem: endProblem(subject, 'error') })
+        update({
+          ...fields,
+          state: 'waiting',
+          restarts: record.restarts + 1,
+          problem: endProblem(subject, 'warning'),
+        })
+        deps.track(comeBack(decision.delayMs, comeback.signal))
+    }
+  }
+
+  /** Without a plan (the agent was started anew and nothing was applied yet) the next apply begins it. */
+  const comeBack = async (delayMs: number, signal: AbortSignal): Promise<void> => {
+    history = { ...history, attempts: history.attempts + 1 }
+    await clock.sleep(delayMs, AbortSignal.any([signal, lifetime]))
+    await deps.inTurn(async () => {
+      if (!signal.aborted && job === undefined && plan !== undefined) await begin()
+    })
+  }
+
+  const askToStop = (current: Job): void => {
+    const { stop } = current.spec.plan.spec
+    current.connection?.send({ type: 'stop', signal: stop.signal, timeoutMs: stop.timeout })
+  }
+
+  const end = async (signal: AbortSignal): Promise<void> => {
+    comeback.abort(cancelled(name))
+    comeback = new AbortController()
+    const current = job
+    if (current === undefined) return
+    ending = true
+    try {
+      update({ state: 'stopping' })
+      askToStop(current)
+      await untilGone(current, signal)
+    } finally {
+      ending = false
+    }
+  }
+
+  const untilGone = async (current: Job, caller: AbortSignal): Promise<void> => {
+    const done = new AbortController()
+    const signal = AbortSignal.any([caller, lifetime])
+    const limitMs = current.connection === undefined ? 0 : current.spec.plan.spec.stop.timeout + LADDER_MS
+    const gone = changes.until(() => (job === current ? undefined : 'gone'), signal)
+    const overdue = clock.sleep(limitMs, AbortSignal.any([signal, done.signal])).then(
+      () => 'overdue',
+      () => 'settled',
+    )
+    if ((await Promise.race([gone, overdue])) === 'overdue') {
+      // The shim is stopped or stuck: with it gone its job is found by the marker and ended.
+      for (const shim of findMarked(shimMarker(current.spec))) sendSignal(shim.pid, 'SIGKILL')
+    }
+    await gone.finally(() => done.abort())
+  }
+
+  return {
+    changes,
+    record: (): ProcessRecord => record,
+    isAlive: (): boolean => job !== undefined,
+    isPlanned: (): boolean => plan !== undefined,
+    setPlan: (next: PlannedProcess): void => {
+      plan = next
+    },
+    update,
+    begin,
+    /** Follows a job that was found; its end, which may be known already, is taken note of. */
+    follow,
+    /** Ends the job, where there is one, and calls off its return. */
+    end,
+    forgetExits: (): void => {
+      history = FRESH
+    },
+    isLive: (): boolean => LIVE_STATES.includes(record.state),
+  }
+}
+
+/** The environment of a process is never on disk: until it is planned again, or adopted alive, it cannot be started. */
+export const unplanned = (name: string): AgentError =>
+  new AgentError(
+    'process_failed',
+    `${name} cannot be started: agentd was restarted, and its environment is not known until the manifest is applied`,
+    { hint: 'Apply the manifest: agentctl apply MANIFEST.' },
+  )
+
+const cancelled = (name: string): AgentError => new AgentError('cancelled', `the job of ${name} is over`)
