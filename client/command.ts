@@ -1,0 +1,57 @@
+import type { Api } from './api.ts'
+import type { Output } from './output/output.ts'
+
+/** A command as data: help, completion and parsing are made from it. Heavy work is imported when it runs. */
+export type Command = {
+  /** `status`, or `run show` where it belongs to a family. */
+  readonly name: string
+  readonly group: CommandGroup
+  readonly summary: string
+  readonly arguments?: readonly CommandArgument[]
+  readonly options?: readonly CommandOption[]
+  /** Returns the exit status. @throws AgentError */
+  run(call: Call): Promise<number>
+}
+
+export const COMMAND_GROUPS = [
+  'The box',
+  'Manifests and runs',
+  'Processes',
+  'Checkpoints',
+  'Access',
+  'This machine',
+] as const
+export type CommandGroup = (typeof COMMAND_GROUPS)[number]
+
+export type CommandArgument = { readonly name: string; readonly summary: string; readonly optional?: true }
+
+/** `flags` as commander reads them: `-f, --follow`, `--tail <n>`. */
+export type CommandOption = { readonly flags: string; readonly summary: string }
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** One call of a command: what the user asked for, and what the command may use. */
+export type Call = {
+  readonly args: readonly string[]
+  readonly options: Readonly<Record<string, string | boolean | undefined>>
+  readonly context: string | undefined
+  readonly environment: Environment
+  readonly output: Output
+  /** Aborts on Ctrl-C, with an AgentError `interrupted`. */
+  readonly signal: AbortSignal
+  /** As `signal`, and also when --timeout has passed, where it was given: for what follows, waits or transfers. */
+  readonly longSignal: AbortSignal
+  readonly timeoutMs: number | undefined
+  /** The API of the box that this call is about. @throws AgentError when the box cannot be told */
+  api(): Promise<Api>
+}
+
+/** An argument that the definition requires; commander has refused the call without it. */
+export const argument = (call: Call, index: number): string => call.args[index] ?? ''
+
+export const textOption = (call: Call, name: string): string | undefined => {
+  const value = call.options[name]
+  return typeof value === 'string' ? value : undefined
+}
+
+export const flagOption = (call: Call, name: string): boolean => call.options[name] === true

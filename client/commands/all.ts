@@ -1,0 +1,62 @@
+import type { Command } from '../command.ts'
+import { apply } from './apply.ts'
+import { checkpoints } from './checkpoints.ts'
+import { completion } from './completion.ts'
+import { contextLs, contextRm, contextUse } from './context.ts'
+import { doctor } from './doctor.ts'
+import { events } from './events.ts'
+import { logs } from './logs.ts'
+import { manifestCheck, manifestSchema } from './manifest.ts'
+import { models } from './models.ts'
+import { pair } from './pair.ts'
+import { plan } from './plan.ts'
+import { restart, start, stop } from './process-actions.ts'
+import { ps } from './ps.ts'
+import { pullCheckpoint } from './pull-checkpoint.ts'
+import { runCancel, runs, runShow } from './runs.ts'
+import { status } from './status.ts'
+import { sync } from './sync.ts'
+import { tokenCreate, tokenLs, tokenRevoke } from './token.ts'
+import { version } from './version.ts'
+import { wait } from './wait.ts'
+
+/** Every command, in the order of help. */
+export const COMMANDS: readonly Command[] = [
+  status,
+  events,
+  models,
+  plan,
+  apply,
+  runs,
+  runShow,
+  runCancel,
+  manifestCheck,
+  manifestSchema,
+  ps,
+  start,
+  stop,
+  restart,
+  logs,
+  wait,
+  sync,
+  checkpoints,
+  pullCheckpoint,
+  pair,
+  contextLs,
+  contextUse,
+  contextRm,
+  tokenLs,
+  tokenCreate,
+  tokenRevoke,
+  doctor,
+  completion,
+  version,
+]
+
+/** What a family of commands (`token ls`, `token create`) is about. */
+export const FAMILIES: Readonly<Record<string, string>> = {
+  run: 'show or cancel one run',
+  manifest: 'check a manifest on this machine, or print its schema',
+  context: 'the boxes this machine knows',
+  token: 'who may talk to the box',
+}

@@ -1,0 +1,69 @@
+import { AgentError, EXIT } from '../../shared/contract/errors.ts'
+import type { RunRecord } from '../../shared/contract/records.ts'
+import { formatDuration } from '../../shared/contract/units.ts'
+import type { Call, Command } from '../command.ts'
+import { argument, flagOption } from '../command.ts'
+import { asAgentError } from '../exit.ts'
+import { followRun } from '../follow-run.ts'
+import { readManifestText } from '../manifest-text.ts'
+import { stateText } from '../output/rows.ts'
+
+export const apply: Command = {
+  name: 'apply',
+  group: 'Manifests and runs',
+  summary: 'bring the box to the manifest, following progress; safe to repeat',
+  arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
+  options: [{ flags: '-d, --detach', summary: 'return as soon as the run has begun' }],
+  run: async (call) => {
+    const { output } = call
+    const manifest = await readManifestText(argument(call, 0))
+    const api = await call.api()
+    // Events after this one belong to the run; what the stream tells before the answer is not lost.
+    const { events } = await api.events({ limit: 1 })
+    const { run, joined } = await api.startRun(manifest)
+    output.note(`run ${run.id} ${joined ? 'was under way already; following it' : 'has begun'}`)
+    if (flagOption(call, 'detach')) {
+      if (output.json) output.document({ run })
+      output.line(`run ${run.id} goes on; agentctl run show ${run.id} shows it`)
+      return EXIT.done
+    }
+    const ended = await followRun(run, {
+      api,
+      output,
+      signal: call.longSignal,
+      after: events.at(-1)?.id,
+    }).catch((error: unknown) => {
+      throw explainDetached(error, { run, call })
+    })
+    return showEnd(ended, call)
+  },
+}
+
+/** Leaving is not cancelling: says that the run goes on, and how to stop it. */
+const explainDetached = (error: unknown, { run, call }: { run: RunRecord; call: Call }): AgentError => {
+  const known = asAgentError(error)
+  if (!call.longSignal.aborted) return known
+  const why = known.code === 'interrupted' ? 'detached' : known.message
+  return new AgentError(known.code, `${why}; run ${run.id} goes on`, {
+    cause: error,
+    hint: `agentctl run cancel ${run.id} stops it; apply the same manifest again to follow it.`,
+  })
+}
+
+const showEnd = (run: RunRecord, { output }: Call): number => {
+  const isGood = run.state === 'ready' || run.state === 'degraded'
+  if (output.json) {
+    output.document({ run })
+    return isGood ? EXIT.done : EXIT.failed
+  }
+  if (!isGood)
+    throw new AgentError(
+      run.state === 'cancelled' ? 'cancelled' : (run.problems[0]?.code ?? 'internal'),
+      `run ${run.id} ${run.state === 'cancelled' ? 'was cancelled' : 'failed'}`,
+      { problems: run.problems, hint: 'Correct what is listed, then apply again; what is done stays done.' },
+    )
+  output.problems(run.problems)
+  const tookMs = run.endedAt === null ? 0 : Date.parse(run.endedAt) - Date.parse(run.startedAt)
+  output.line(stateText(run.state), ` ${run.manifest.name} (run ${run.id}) in ${formatDuration(tookMs)}`)
+  return EXIT.done
+}

@@ -1,0 +1,24 @@
+import { AgentError, EXIT } from '../../shared/contract/errors.ts'
+import type { Command } from '../command.ts'
+import { argument } from '../command.ts'
+
+export const completion: Command = {
+  name: 'completion',
+  group: 'This machine',
+  summary: 'a script that completes agentctl’s words in a shell',
+  arguments: [{ name: 'shell', summary: 'bash, zsh or fish' }],
+  run: async (call) => {
+    const { COMMANDS } = await import('./all.ts')
+    const { completionScript, SHELLS } = await import('../completion-script.ts')
+    const asked = argument(call, 0)
+    const shell = SHELLS.find((one) => one === asked)
+    if (shell === undefined)
+      throw new AgentError('usage', `there is no completion for ${asked}`, {
+        hint: 'Write bash, zsh or fish.',
+      })
+    const script = completionScript(shell, COMMANDS)
+    if (call.output.json) call.output.document({ shell, script })
+    else await call.output.raw(script)
+    return EXIT.done
+  },
+}

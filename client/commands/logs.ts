@@ -1,0 +1,96 @@
+import { AgentError, EXIT } from '../../shared/contract/errors.ts'
+import type { Api } from '../api.ts'
+import type { Call, Command } from '../command.ts'
+import { argument, flagOption, textOption } from '../command.ts'
+import { connectionError } from '../connection.ts'
+import { isPassing } from '../event-stream.ts'
+import { createLineReader } from '../output/lines.ts'
+import { backoffMs, sleep } from '../wait.ts'
+
+export const logs: Command = {
+  name: 'logs',
+  group: 'Processes',
+  summary: 'the output of a process, also after it ended',
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  options: [
+    { flags: '-f, --follow', summary: 'go on with what it prints; with --json one object a line' },
+    { flags: '--since <time>', summary: 'from this time on (ISO 8601), or an age like 10m' },
+    { flags: '--tail <lines>', summary: 'the last lines alone' },
+    { flags: '--raw', summary: 'its bytes as they are, with terminal sequences' },
+  ],
+  run: async (call) => {
+    const follow = flagOption(call, 'follow')
+    const api = await call.api()
+    const sink = createSink(call, follow)
+    let from: number | undefined
+    let attempt = 0
+    for (;;) {
+      try {
+        for await (const end of readOnce(api, { call, from, follow, sink })) {
+          attempt = 0
+          from = end
+        }
+        return await sink.end()
+      } catch (error) {
+        const known = connectionError(error, call.longSignal, api.label)
+        const canResume = follow && from !== undefined && !call.longSignal.aborted && isPassing(known)
+        if (!canResume) throw known
+        attempt += 1
+        if (attempt === 1) call.output.note(`${known.message}; trying again`)
+      }
+      await sleep(backoffMs(attempt), call.longSignal)
+    }
+  },
+}
+
+type Sink = { write(bytes: Buffer): Promise<void>; end(): Promise<number> }
+
+/** Passes the bytes of one answer on and tells the offset after each piece, from where a next answer goes on. */
+async function* readOnce(
+  api: Api,
+  { call, from, follow, sink }: { call: Call; from: number | undefined; follow: boolean; sink: Sink },
+): AsyncGenerator<number> {
+  const first = from === undefined
+  const query = {
+    follow: String(follow),
+    ...(first ? { tail: tailOption(call), since: textOption(call, 'since') } : { from: String(from) }),
+  }
+  const reply = await api.openLog(argument(call, 0), query, call.longSignal)
+  let offset = Number(reply.headers['x-log-offset'] ?? from ?? Number.NaN)
+  for await (const chunk of reply.body) {
+    const bytes = chunk as Buffer
+    await sink.write(bytes)
+    offset += bytes.byteLength
+    if (Number.isSafeInteger(offset)) yield offset
+  }
+}
+
+const tailOption = (call: Call): string | undefined => {
+  const tail = textOption(call, 'tail')
+  if (tail !== undefined && !/^\d{1,9}$/.test(tail))
+    throw new AgentError('usage', `--tail: ${tail} is not a number of lines`, { hint: 'Write --tail 100.' })
+  return tail
+}
+
+const createSink = (call: Call, follow: boolean): Sink => {
+  const { output } = call
+  if (flagOption(call, 'raw') && !output.json)
+    return { write: (bytes) => output.raw(bytes), end: () => Promise.resolve(EXIT.done) }
+  const collected: string[] = []
+  const reader = createLineReader((line) => {
+    if (!output.json) output.line(line)
+    else if (follow) output.document({ line })
+    else collected.push(line)
+  })
+  return {
+    write: (bytes) => {
+      reader.write(bytes)
+      return Promise.resolve()
+    },
+    end: () => {
+      reader.end()
+      if (output.json && !follow) output.document({ lines: collected })
+      return Promise.resolve(EXIT.done)
+    },
+  }
+}

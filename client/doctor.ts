@@ -1,0 +1,122 @@
+import { access, constants, stat } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { AgentError } from '../shared/contract/errors.ts'
+import type { Call, Environment } from './command.ts'
+import { connect } from './connect.ts'
+import { contextsFile, readContexts } from './context/contexts.ts'
+import { resolveBox } from './context/resolve-box.ts'
+import { targetText } from './context/target.ts'
+import { asAgentError } from './exit.ts'
+import { CLIENT_VERSION, versionNote } from './version.ts'
+
+/** One look at this machine's set-up; `fix` is null when nothing is wrong. */
+export type Finding = { readonly check: string; readonly detail: string; readonly fix: string | null }
+
+const OLDEST_NODE = 24
+
+/** Every check, each with what to do where it fails. Never throws for what it finds. */
+export const examine = async (call: Call): Promise<Finding[]> => {
+  const { environment } = call
+  return [
+    nodeVersion(),
+    await contextList(environment),
+    await contextsMode(environment),
+    await sshProgram(environment),
+    ...(await box(call)),
+  ]
+}
+
+const nodeVersion = (): Finding => {
+  const major = Number(process.versions.node.split('.')[0])
+  return {
+    check: 'node',
+    detail: process.versions.node,
+    fix:
+      major >= OLDEST_NODE
+        ? null
+        : `Run agentctl with Node ${OLDEST_NODE} or newer; its own package brings one.`,
+  }
+}
+
+const contextList = async (environment: Environment): Promise<Finding> => {
+  try {
+    const { current, contexts } = await readContexts(environment)
+    const names = Object.keys(contexts)
+    return {
+      check: 'contexts',
+      detail: names.length === 0 ? 'none' : `${names.join(', ')}; current: ${current ?? 'none'}`,
+      fix:
+        current !== null && !Object.hasOwn(contexts, current)
+          ? 'The current context is gone: agentctl context use NAME.'
+          : null,
+    }
+  } catch (error) {
+    const known = asAgentError(error)
+    return { check: 'contexts', detail: known.message, fix: known.hint }
+  }
+}
+
+/** The file holds tokens. */
+const contextsMode = async (environment: Environment): Promise<Finding> => {
+  const file = contextsFile(environment)
+  const stats = await stat(file).catch(() => undefined)
+  if (stats === undefined) return { check: 'config file', detail: `${file} is not there yet`, fix: null }
+  const mode = stats.mode & 0o777
+  return {
+    check: 'config file',
+    detail: `${file}, mode ${mode.toString(8)}`,
+    fix: (mode & 0o077) === 0 ? null : `Others can read its tokens: chmod 600 ${file}`,
+  }
+}
+
+const sshProgram = async (environment: Environment): Promise<Finding> => {
+  for (const folder of (environment['PATH'] ?? '').split(delimiter)) {
+    const path = join(folder, 'ssh')
+    const found = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+    if (found) return { check: 'ssh', detail: path, fix: null }
+  }
+  return {
+    check: 'ssh',
+    detail: 'not found in PATH',
+    fix: 'Install the OpenSSH client; boxes are reached through it.',
+  }
+}
+
+const box = async (call: Call): Promise<Finding[]> => {
+  let agentVersion: string | undefined
+  try {
+    const chosen = await resolveBox(call.context, call.environment)
+    const api = connect(chosen, {
+      ...call,
+      onAgentVersion: (version) => {
+        agentVersion = version
+      },
+    })
+    const { host } = await api.status()
+    const note = agentVersion === undefined ? undefined : versionNote(agentVersion)
+    return [
+      {
+        check: 'agent',
+        detail: `${host.hostname} answers at ${targetText(chosen.target)}, chosen by ${chosen.chosenBy}`,
+        fix: null,
+      },
+      {
+        check: 'versions',
+        detail: `agentctl ${CLIENT_VERSION}, agentd ${agentVersion ?? 'unknown'}`,
+        fix: note ?? null,
+      },
+    ]
+  } catch (error) {
+    if (call.signal.aborted) throw error
+    const known = asAgentError(error)
+    // Its own hint may say “agentctl doctor”, which is where the user is.
+    const fix = known instanceof AgentError && known.code === 'unreachable' ? UNREACHABLE_FIX : known.hint
+    return [{ check: 'agent', detail: known.message, fix }]
+  }
+}
+
+const UNREACHABLE_FIX =
+  'Start agentd on the box; if it runs, name its socket: AGENTCTL_HOST=unix:/path/agent.sock, or AGENT_HOME=DIR.'

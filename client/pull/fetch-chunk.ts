@@ -1,0 +1,130 @@
+import { AgentError } from '../../shared/contract/errors.ts'
+import type { Api } from '../api.ts'
+import { connectionError } from '../connection.ts'
+import { isPassing } from '../event-stream.ts'
+import type { Reply } from '../transport.ts'
+import { backoffMs, sleep } from '../wait.ts'
+import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import type { Chunk } from './journal.ts'
+
+export type FetchDeps = {
+  readonly api: Api
+  readonly signal: AbortSignal
+  /** Bytes as they arrive; negative when what arrived of a chunk is thrown away. */
+  readonly onBytes: (bytes: number) => void
+  /** Told when the box is away and the transfer waits for it. */
+  readonly onWaiting: (error: AgentError) => void
+}
+
+/** A connection that carries nothing for this long is dead, whatever the kernel says. */
+const STALL_MS = 30_000
+/** The box may restart, the laptop may sleep: a chunk is tried again for this long after its last byte, and this often. */
+const GIVE_UP_MS = 5 * 60_000
+const GIVE_UP_ATTEMPTS = 10
+/** Answers that are wrong rather than missing are not worth more attempts. */
+const WRONG_ANSWERS = 5
+
+/**
+ * The bytes of one chunk. The strong ETag in If-Range makes sure that they are of the file that was resolved.
+ * Broken connections and an agent that restarts are waited for.
+ * @throws AgentError checkpoint_changed when the file is another one now, source_refused when something on the way
+ * does not honour ranges, unreachable when the box stays away
+ */
+export const fetchChunk = async (
+  { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
+  deps: FetchDeps,
+): Promise<Uint8Array> => {
+  let heardMs = performance.now()
+  let wrong = 0
+  for (let attempt = 1; ; attempt += 1) {
+    let arrived = 0
+    try {
+      return await fetchOnce({ checkpoint, file, chunk }, deps, (bytes) => {
+        arrived += bytes
+        heardMs = performance.now()
+        attempt = 1
+        deps.onBytes(bytes)
+      })
+    } catch (error) {
+      deps.onBytes(-arrived)
+      const known = connectionError(error, deps.signal, deps.api.label)
+      if (deps.signal.aborted) throw known
+      if (known.code === 'source_refused') wrong += 1
+      else if (!isPassing(known)) throw known
+      const isHopeless = attempt >= GIVE_UP_ATTEMPTS && performance.now() - heardMs > GIVE_UP_MS
+      if (wrong >= WRONG_ANSWERS || isHopeless) throw known
+      deps.onWaiting(known)
+    }
+    await sleep(backoffMs(attempt), deps.signal)
+  }
+}
+
+const fetchOnce = async (
+  { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
+  { api, signal }: FetchDeps,
+  onBytes: (bytes: number) => void,
+): Promise<Uint8Array> => {
+  const stall = new AbortController()
+  const arm = (): NodeJS.Timeout =>
+    setTimeout(() => {
+      stall.abort(new AgentError('unreachable', `no bytes of ${file.path} came for ${STALL_MS / 1000} s`))
+    }, STALL_MS)
+  const ended = AbortSignal.any([signal, stall.signal])
+  let timer = arm()
+  try {
+    const etag = `"sha256-${file.sha256}"`
+    const { name, sync, digest } = checkpoint
+    const ask = { name, sync, digest, path: file.path, etag, start: chunk.start, end: chunk.end }
+    const reply = await api.openCheckpointFile(ask, ended)
+    checkHead(reply, { etag, file, chunk })
+    const bytes = Buffer.allocUnsafe(chunk.end - chunk.start + 1)
+    let offset = 0
+    for await (const piece of reply.body) {
+      const part = piece as Buffer
+      if (offset + part.byteLength > bytes.byteLength) {
+        reply.body.destroy()
+        throw refused(file, 'more bytes than were asked for')
+      }
+      part.copy(bytes, offset)
+      offset += part.byteLength
+      onBytes(part.byteLength)
+      clearTimeout(timer)
+      timer = arm()
+    }
+    if (offset !== bytes.byteLength)
+      throw new AgentError('unreachable', `${file.path}: ${offset} of ${bytes.byteLength} bytes came`)
+    return bytes
+  } catch (error) {
+    throw connectionError(error, ended, api.label)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Takes the answer only when it is exactly the range of exactly this file; its body is thrown away otherwise. */
+const checkHead = (
+  reply: Reply,
+  { etag, file, chunk }: { etag: string; file: CheckpointFile; chunk: Chunk },
+): void => {
+  const { status, headers, body } = reply
+  const encoding = headers['content-encoding'] ?? 'identity'
+  const range = `bytes ${chunk.start}-${chunk.end}/${file.sizeBytes}`
+  const isWhole = status === 200 && chunk.start === 0 && chunk.end === file.sizeBytes - 1
+  const isRange = status === 206 && headers['content-range'] === range
+  const isThisFile = headers.etag === etag
+  if (isThisFile && encoding === 'identity' && (isRange || isWhole)) return
+  body.destroy()
+  if (!isThisFile && headers.etag !== undefined)
+    throw new AgentError('checkpoint_changed', `${file.path} is another file on the box now`)
+  throw refused(
+    file,
+    encoding === 'identity'
+      ? `HTTP ${status} and ${headers['content-range'] ?? 'no content-range'}`
+      : `${encoding} bytes`,
+  )
+}
+
+const refused = (file: CheckpointFile, what: string): AgentError =>
+  new AgentError('source_refused', `${file.path}: asked for a range, the answer was ${what}`, {
+    hint: 'Something between this machine and the box changes its answers; reach the box another way.',
+  })

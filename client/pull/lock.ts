@@ -1,0 +1,62 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readFile, rename, rm, link } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { AgentError } from '../../shared/contract/errors.ts'
+import { errnoOf } from '../exit.ts'
+
+/**
+ * Takes the lock of a pull: one file with the process's id, made only where there is none. A lock whose process is
+ * gone (it was killed) is taken over. Returns what gives it back.
+ * @throws AgentError busy
+ */
+export const takeLock = async (path: string): Promise<() => Promise<void>> => {
+  await mkdir(dirname(path), { recursive: true })
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    if (await createLock(path)) return () => rm(path, { force: true })
+    const owner = await readFile(path, 'utf8').catch(() => undefined)
+    if (owner === undefined) continue
+    if (isAlive(Number.parseInt(owner, 10))) throw lockedBy(owner.trim(), path)
+    await removeStale(path, owner)
+  }
+  throw lockedBy('another process', path)
+}
+
+const createLock = async (path: string): Promise<boolean> => {
+  try {
+    const file = await open(path, 'wx', 0o644)
+    await file.writeFile(`${process.pid}\n`)
+    await file.close()
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false
+    throw error
+  }
+}
+
+/** Of two that find the same stale lock one moves it away; the other may move a fresh one, and puts it back. */
+const removeStale = async (path: string, owner: string): Promise<void> => {
+  const aside = `${path}.${randomBytes(6).toString('hex')}`
+  try {
+    await rename(path, aside)
+  } catch {
+    // Another process was faster; the next look shows whose lock it is.
+    return
+  }
+  if ((await readFile(aside, 'utf8')) !== owner) await link(aside, path).catch(() => undefined)
+  await rm(aside, { force: true })
+}
+
+const isAlive = (pid: number): boolean => {
+  if (!Number.isInteger(pid) || pid <= 0) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return errnoOf(error) === 'EPERM'
+  }
+}
+
+const lockedBy = (owner: string, path: string): AgentError =>
+  new AgentError('busy', `another pull (process ${owner}) works on this checkpoint here`, {
+    hint: `Wait for it to end; if there is none, remove ${path}.`,
+  })

@@ -1,0 +1,142 @@
+import { mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { AgentError } from '../../shared/contract/errors.ts'
+import { formatSize } from '../../shared/contract/units.ts'
+import type { Api } from '../api.ts'
+import type { Output } from '../output/output.ts'
+import { asAgentError } from '../exit.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { resolveCheckpoint } from './checkpoint.ts'
+import { isThatFile } from './hash-file.ts'
+import type { Journal } from './journal.ts'
+import { openJournal } from './journal.ts'
+import { takeLock } from './lock.ts'
+import { exists, placeFolder, removeFolder } from './place.ts'
+import { pullFiles } from './pull-files.ts'
+import { joinInside } from './safe-path.ts'
+import { createMeter } from './speed.ts'
+import { checkSpace, removeForeign, syncFolders } from './staging.ts'
+
+/** What to pull, and the folder that gets it. */
+export type PullRequest = {
+  /** `latest`, or a checkpoint's name. */
+  readonly name: string
+  readonly sync: string | undefined
+  readonly to: string
+  /** The digest that this process has pulled and proven already: a folder of it is not read again. */
+  readonly proven?: string | undefined
+}
+
+export type Pulled = {
+  readonly name: string
+  readonly sync: string
+  readonly digest: string
+  readonly files: number
+  readonly sizeBytes: number
+  /** The checkpoint's folder here. */
+  readonly path: string
+  /** True when it was here already, whole and proven. */
+  readonly unchanged: boolean
+  /** Where another version that had the name is now. */
+  readonly previous: string | null
+}
+
+type PullDeps = { readonly api: Api; readonly output: Output; readonly signal: AbortSignal }
+
+/** A checkpoint that changes under the transfer is resolved again; one that never rests is not. */
+const MAX_CHANGES = 3
+
+/**
+ * Brings one complete checkpoint here. It is put together in `NAME.partial`, which survives a kill of either side,
+ * and gets its name only when every file has been proven, so a folder `NAME` is always whole.
+ * @throws AgentError not_found, disk_too_small, busy, checkpoint_changed, hash_mismatch, unsafe_path, unreachable
+ */
+export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Promise<Pulled> => {
+  for (let changes = 0; ; changes += 1) {
+    const checkpoint = await resolveCheckpoint(request, deps.api)
+    try {
+      return await pullResolved(checkpoint, request, deps)
+    } catch (error) {
+      if (asAgentError(error).code !== 'checkpoint_changed' || changes === MAX_CHANGES) throw error
+      deps.output.note(`${checkpoint.name} changed on the box; resolving it again`)
+    }
+  }
+}
+
+const pullResolved = async (
+  checkpoint: Checkpoint,
+  { to, proven }: PullRequest,
+  deps: PullDeps,
+): Promise<Pulled> => {
+  const { output, signal } = deps
+  const target = joinInside(to, checkpoint.name)
+  const { name, sync, digest, files, sizeBytes } = checkpoint
+  const pulled = { name, sync, digest, files: files.length, sizeBytes, path: target }
+  if (proven === digest && (await exists(target))) return { ...pulled, unchanged: true, previous: null }
+  output.note(`${name} of ${sync}: ${files.length} files, ${formatSize(sizeBytes)}, ${digest}`)
+  await mkdir(dirname(target), { recursive: true })
+  if (await isHere(checkpoint, target, signal)) return { ...pulled, unchanged: true, previous: null }
+
+  const partial = `${target}.partial`
+  const unlock = await takeLock(join(partial, 'lock'))
+  try {
+    const staging = join(partial, 'files')
+    await checkSpace(checkpoint, staging)
+    await mkdir(staging, { recursive: true })
+    const journal = await openJournal(join(partial, 'journal.jsonl'))
+    try {
+      await transfer(checkpoint, { ...deps, journal, staging, earlier: target })
+    } finally {
+      journal.close()
+    }
+    await syncFolders(checkpoint, staging)
+    const previous = await placeFolder(staging, target)
+    await removeFolder(partial)
+    return { ...pulled, unchanged: false, previous: previous ?? null }
+  } finally {
+    await unlock()
+  }
+}
+
+type TransferDeps = PullDeps & {
+  readonly journal: Journal
+  readonly staging: string
+  readonly earlier: string
+}
+
+const transfer = async (checkpoint: Checkpoint, deps: TransferDeps): Promise<void> => {
+  const { api, output, signal, journal, staging, earlier } = deps
+  const view = output.progress()
+  let waiting = false
+  const meter = createMeter(checkpoint.name, { files: checkpoint.files, view })
+  const received = (bytes: number, path: string): void => {
+    if (bytes > 0) waiting = false
+    meter.received(bytes, path)
+  }
+  const onWaiting = (error: AgentError): void => {
+    if (!waiting) view.note(`${error.message}; trying again`)
+    waiting = true
+  }
+  try {
+    await pullFiles(checkpoint, {
+      api,
+      signal,
+      journal,
+      meter: { ...meter, received },
+      onWaiting,
+      staging,
+      earlier,
+    })
+    await removeForeign(checkpoint, staging)
+  } finally {
+    view.close()
+  }
+}
+
+/** True when every file lies under the final name with the right bytes; files of the user's own beside them stay. */
+const isHere = async (checkpoint: Checkpoint, target: string, signal: AbortSignal): Promise<boolean> => {
+  if (!(await exists(target))) return false
+  for (const file of checkpoint.files)
+    if (!(await isThatFile(joinInside(target, file.path), file, signal))) return false
+  return true
+}

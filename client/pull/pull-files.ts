@@ -1,0 +1,148 @@
+import { constants, copyFile, mkdir, open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import pLimit from 'p-limit'
+import { AgentError } from '../../shared/contract/errors.ts'
+import type { Api } from '../api.ts'
+import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import { fetchChunk } from './fetch-chunk.ts'
+import { hashFile, isThatFile } from './hash-file.ts'
+import type { Chunk, Journal } from './journal.ts'
+import { chunksOf } from './journal.ts'
+import { joinInside } from './safe-path.ts'
+import type { Meter } from './speed.ts'
+
+export type PullFilesDeps = {
+  readonly api: Api
+  readonly signal: AbortSignal
+  readonly journal: Journal
+  readonly meter: Meter
+  readonly onWaiting: (error: AgentError) => void
+  /** Where the files are put together. */
+  readonly staging: string
+  /** A folder that may hold files of the same path and bytes from an earlier pull. */
+  readonly earlier: string
+}
+
+/** Four connections fill the usual line; more only take it from each other. */
+const CONNECTIONS = 4
+/** Small files wait for answers, so several are under way at once. */
+const FILES_AT_ONCE = 4
+
+/**
+ * Puts every file of a checkpoint into the staging folder, each proven by its sha256 and on the disk. The first
+ * failure stops the others; what has arrived stays for the next attempt.
+ * @throws AgentError checkpoint_changed, hash_mismatch, disk_full, and those of the API
+ */
+export const pullFiles = async (checkpoint: Checkpoint, deps: PullFilesDeps): Promise<void> => {
+  const failed = new AbortController()
+  const signal = AbortSignal.any([deps.signal, failed.signal])
+  const connections = pLimit(CONNECTIONS)
+  const files = pLimit(FILES_AT_ONCE)
+  const results = await Promise.allSettled(
+    checkpoint.files.map((file) =>
+      files(async () => {
+        signal.throwIfAborted()
+        try {
+          await pullFile({ checkpoint, file }, { ...deps, signal, connections })
+        } catch (error) {
+          failed.abort(error)
+          throw error
+        }
+      }),
+    ),
+  )
+  deps.signal.throwIfAborted()
+  if (results.some(({ status }) => status === 'rejected')) throw failed.signal.reason
+}
+
+type PullFileDeps = PullFilesDeps & { readonly connections: <T>(work: () => Promise<T>) => Promise<T> }
+type OneFile = { readonly checkpoint: Checkpoint; readonly file: CheckpointFile }
+
+const pullFile = async (one: OneFile, deps: PullFileDeps): Promise<void> => {
+  const { file } = one
+  const path = joinInside(deps.staging, file.path)
+  await mkdir(dirname(path), { recursive: true })
+  if (await takeEarlier(file, path, deps)) return
+  const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644)
+  try {
+    await handle.truncate(file.sizeBytes)
+    await fetchMissing(one, handle, deps)
+    if ((await hashFile(path, deps.signal)) !== file.sha256) {
+      // A byte was flipped on the way, in a chunk that cannot be told: the file comes once more.
+      deps.journal.drop(file)
+      deps.meter.reused(-file.sizeBytes, file.path)
+      await fetchMissing(one, handle, deps)
+      if ((await hashFile(path, deps.signal)) !== file.sha256) throw mismatch(file, deps.journal)
+    }
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** A file that lies under the final name already is copied, not fetched. */
+const takeEarlier = async (file: CheckpointFile, path: string, deps: PullFileDeps): Promise<boolean> => {
+  const earlier = joinInside(deps.earlier, file.path)
+  if (!(await isThatFile(earlier, file, deps.signal))) return false
+  await copyFile(earlier, path, constants.COPYFILE_FICLONE)
+  if (!(await isThatFile(path, file, deps.signal))) return false
+  const copy = await open(path, 'r')
+  try {
+    await copy.sync()
+  } finally {
+    await copy.close()
+  }
+  deps.meter.reused(file.sizeBytes, file.path)
+  return true
+}
+
+const fetchMissing = async (
+  { checkpoint, file }: OneFile,
+  handle: FileHandle,
+  deps: PullFileDeps,
+): Promise<void> => {
+  const { api, signal, journal, meter, onWaiting } = deps
+  const here = await journal.intact(file, handle, () => signal.throwIfAborted())
+  const chunks = chunksOf(file.sizeBytes)
+  const bytesHere = chunks
+    .filter(({ index }) => here.has(index))
+    .reduce((sum, chunk) => sum + lengthOf(chunk), 0)
+  meter.reused(bytesHere, file.path)
+  const onBytes = (bytes: number): void => meter.received(bytes, file.path)
+  // Settled, not all: no write may be under way when the handle is closed.
+  const results = await Promise.allSettled(
+    chunks
+      .filter(({ index }) => !here.has(index))
+      .map((chunk) =>
+        deps.connections(async () => {
+          const bytes = await fetchChunk({ checkpoint, file, chunk }, { api, signal, onBytes, onWaiting })
+          await writeAll(handle, bytes, chunk.start)
+          journal.add(file, chunk, bytes)
+        }),
+      ),
+  )
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+}
+
+const lengthOf = ({ start, end }: Chunk): number => end - start + 1
+
+/** A write may take less than it was given without an error; a nearly full disk does that. */
+const writeAll = async (handle: FileHandle, bytes: Uint8Array, start: number): Promise<void> => {
+  let offset = 0
+  while (offset < bytes.byteLength) {
+    const { bytesWritten } = await handle.write(bytes, offset, bytes.byteLength - offset, start + offset)
+    offset += bytesWritten
+  }
+}
+
+const mismatch = (file: CheckpointFile, journal: Journal): AgentError => {
+  journal.drop(file)
+  return new AgentError(
+    'hash_mismatch',
+    `${file.path}: the bytes that came twice do not have sha256 ${file.sha256}`,
+    {
+      hint: 'Something on the way changes bytes, or the file on the box is damaged; pull again.',
+    },
+  )
+}
