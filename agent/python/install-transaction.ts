@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AgentError } from '../../shared/contract/errors.ts'
+import { runCommand } from '../platform/commands.ts'
+import { atomicWrite, errorText, fileError, syncFolder } from '../platform/files.ts'
+import { cleanEnvironment } from './clean-environment.ts'
+import type { PythonContext } from './context.ts'
+import { createInstallHistory } from './install-history.ts'
+import type { OverlayPaths } from './overlay.ts'
+import type { PythonPlan } from './plan-python.ts'
+import { endStrayInstalls } from './stray-installs.ts'
+
+/*
+ * An install is a transaction, which pip's own is not: killed in the middle, pip leaves “~names” and dists without
+ * metadata.
+ *
+ *   snapshot-ID.partial → snapshot-ID → journal.json → … pip, proof … → journal removed → snapshot removed
+ *
+ * While the journal is there, the snapshot is the truth: whoever finds it (this process after a failure, the next one
+ * after a crash) puts the snapshot back. Both ways end in two renames, which can be repeated from any point.
+ */
+
+type Journal = { readonly id: string; readonly snapshot: string }
+
+/**
+ * Runs `work` on the overlay and keeps its result, or puts the overlay back and throws what went wrong.
+ * @throws what `work` throws; AgentError disk_full, io_error when no snapshot can be made (nothing was changed)
+ */
+export const inTransaction = async (
+  paths: OverlayPaths,
+  context: PythonContext & { readonly plan: PythonPlan; readonly work: () => Promise<void> },
+): Promise<void> => {
+  const { plan } = context
+  const id = randomBytes(6).toString('hex')
+  const journal: Journal = { id, snapshot: join(paths.root, `snapshot-${id}`) }
+  const history = createInstallHistory(context.db, () => context.clock.now())
+  await makeSnapshot(paths, { ...context, to: journal.snapshot })
+  atomicWrite(paths.journal, JSON.stringify(journal))
+  history.began({ id, overlay: paths.root, digest: plan.digest, changes: plan.changes })
+  try {
+    await context.work()
+  } catch (error) {
+    await rollBack(paths, { ...context, reason: errorText(error) })
+    throw error
+  }
+  rmSync(paths.journal)
+  syncFolder(paths.root)
+  history.committed(id)
+  await rm(journal.snapshot, { recursive: true, force: true })
+}
+
+/** Puts the overlay back to what the journal says; nothing when there is no journal. May be repeated. */
+export const rollBack = async (
+  paths: OverlayPaths,
+  context: PythonContext & { readonly reason: string },
+): Promise<boolean> => {
+  // An agent that was killed leaves its pip running: it would write into what is being put back.
+  await endStrayInstalls(paths.root, context)
+  const journal = readJournal(paths)
+  if (journal !== undefined) {
+    try {
+      if (existsSync(journal.snapshot)) {
+        if (existsSync(paths.env)) renameSync(paths.env, join(paths.root, `bad-${journal.id}`))
+        renameSync(journal.snapshot, paths.env)
+        syncFolder(paths.root)
+      }
+      rmSync(paths.journal)
+      syncFolder(paths.root)
+    } catch (error) {
+      throw fileError(error, `cannot put ${paths.env} back`)
+    }
+    createInstallHistory(context.db, () => context.clock.now()).rolledBack(journal.id, context.reason)
+    context.report({ type: 'python.rolled-back', subject: paths.env, data: { reason: context.reason } })
+  }
+  await sweep(paths.root)
+  return journal !== undefined
+}
+
+/** Removes what no journal speaks of: unfinished snapshots, replaced environments, downloaded wheels. */
+const sweep = async (root: string): Promise<void> => {
+  for (const name of readdirSync(root))
+    if (/^(snapshot|bad)-[0-9a-f]{12}(\.partial)?$|^wheels$/.test(name))
+      await rm(join(root, name), { recursive: true, force: true })
+}
+
+const readJournal = (paths: OverlayPaths): Journal | undefined => {
+  if (!existsSync(paths.journal)) return undefined
+  try {
+    return JSON.parse(readFileSync(paths.journal, 'utf8')) as Journal
+  } catch (error) {
+    throw new AgentError('state_damaged', `${paths.journal} cannot be read: ${errorText(error)}`, {
+      hint: `Remove ${paths.root}; the next apply makes it again.`,
+      cause: error,
+    })
+  }
+}
+
+const makeSnapshot = async (
+  paths: OverlayPaths,
+  context: PythonContext & { readonly to: string },
+): Promise<void> => {
+  const partial = `${context.to}.partial`
+  const run = async (argv: readonly string[]): Promise<void> => {
+    const result = await runCommand(argv, {
+      env: cleanEnvironment(context.environment),
+      signal: context.signal,
+    })
+    if (result.exitCode === 0) return
+    await rm(partial, { recursive: true, force: true })
+    const said = result.stderr.trim().split('\n').slice(-2).join(' ')
+    throw new AgentError(
+      /No space left|quota exceeded/i.test(said) ? 'disk_full' : 'io_error',
+      `cannot keep a copy of ${paths.env}: ${said}`,
+    )
+  }
+  await run(['cp', '-a', '--reflink=auto', '--', paths.env, partial])
+  // The copy has to be on disk before anything is changed: the journal will trust it.
+  await run(['sync', '-f', partial])
+  renameSync(partial, context.to)
+  syncFolder(paths.root)
+}

@@ -1,0 +1,155 @@
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AgentError } from '../../shared/contract/errors.ts'
+import { atomicWrite } from '../platform/files.ts'
+import type { PythonContext } from './context.ts'
+import { fingerprint, isCompiled, readDistRecord } from './dist-record.ts'
+import { fetchWheels, refuseClobbering } from './fetch-wheels.ts'
+import { canonicalName, inspectPython } from './inspect-python.ts'
+import { takeInstallLock } from './install-lock.ts'
+import { inTransaction, rollBack } from './install-transaction.ts'
+import type { OverlayPaths, PythonUse } from './overlay.ts'
+import { ensureOverlay, overlayPaths, pythonUse } from './overlay.ts'
+import type { PipSettings } from './pip.ts'
+import { installError, readPipSettings, runPip, withIndexes } from './pip.ts'
+import type { PythonChange, PythonPlan } from './plan-python.ts'
+import { proveImports } from './prove-imports.ts'
+import { INSTALL_MARK } from './stray-installs.ts'
+
+/** A Python that has what the manifest asked for; processes are started with it. */
+export type PythonReady = PythonUse & { readonly changes: readonly PythonChange[] }
+
+/** A cold network disk needs minutes for a large package. */
+const IMPORT_TIMEOUT_MS = 10 * 60_000
+
+/**
+ * Brings the overlay to the plan and proves the imports, or leaves it as it was.
+ * @throws AgentError the plan's first error; busy, overlay_failed, install_failed, install_blocked, hash_mismatch,
+ *   import_failed, disk_full
+ */
+export const preparePython = async (
+  plan: PythonPlan,
+  context: PythonContext & { readonly importTimeoutMs?: number },
+): Promise<PythonReady> => {
+  refuseProblems(plan)
+  const paths = overlayPaths(plan.root, plan.base.version)
+  await mkdir(paths.root, { recursive: true })
+  const unlock = takeInstallLock(paths.lock)
+  try {
+    await rollBack(paths, { ...context, reason: 'the agent ended in the middle of the install' })
+    await ensureOverlay(paths, { ...context, base: plan.base })
+    // Before anything else is started with the overlay: its processes are held by these lines too.
+    atomicWrite(paths.constraints, plan.constraints.map((line) => `${line}\n`).join(''))
+    const use = pythonUse(paths)
+    const prove = () =>
+      proveImports(plan.imports, {
+        ...context,
+        python: paths.python,
+        variables: use.environment,
+        timeoutMs: context.importTimeoutMs ?? IMPORT_TIMEOUT_MS,
+      })
+    if (plan.dists.length === 0) await prove()
+    else {
+      context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
+      await install(plan, { ...context, paths, prove })
+      context.report({ type: 'python.installed', subject: paths.env, data: { changes: plan.changes } })
+    }
+    return { ...use, changes: plan.changes }
+  } finally {
+    unlock()
+  }
+}
+
+const refuseProblems = (plan: PythonPlan): void => {
+  const errors = plan.problems.filter((problem) => problem.severity === 'error')
+  const [first] = errors
+  if (first !== undefined)
+    throw new AgentError(first.code, first.message, { hint: first.hint, problems: errors })
+}
+
+type InstallContext = PythonContext & { readonly paths: OverlayPaths; readonly prove: () => Promise<void> }
+
+const install = async (plan: PythonPlan, context: InstallContext): Promise<void> => {
+  const { paths } = context
+  const settings = withIndexes(await readPipSettings(plan.base.prefix, context), plan.indexes)
+  const before = await inspectPython(paths.python, context)
+  try {
+    await fetchWheels(plan.dists, { ...context, python: paths.python, settings, to: paths.wheels })
+    await refuseClobbering(plan.dists, { wheels: paths.wheels, installed: before.dists })
+    const base = await fingerprint(plan.base.dists)
+    await inTransaction(paths, {
+      ...context,
+      plan,
+      work: async () => {
+        await runInstall(plan, { ...context, settings })
+        await verifyInstall(plan, context)
+        refuseBaseDrift(base, await fingerprint(plan.base.dists))
+        await context.prove()
+      },
+    })
+  } finally {
+    await rm(paths.wheels, { recursive: true, force: true })
+  }
+}
+
+const runInstall = async (
+  plan: PythonPlan,
+  context: InstallContext & { readonly settings: PipSettings },
+): Promise<void> => {
+  const { paths } = context
+  const result = await runPip(
+    paths.python,
+    [
+      'install',
+      '--no-index',
+      '--find-links',
+      paths.wheels,
+      '--no-deps',
+      '--only-binary=:all:',
+      '--quiet',
+      '--no-warn-script-location',
+      '--requirement',
+      join(paths.wheels, 'pins.txt'),
+    ],
+    {
+      ...context,
+      // Only the wheels that were checked: no index, no other folder.
+      settings: { environment: {}, constraints: [] },
+      variables: { [INSTALL_MARK]: paths.root },
+    },
+  )
+  if (result.exitCode !== 0)
+    throw installError(`pip cannot install ${plan.dists.map((dist) => dist.name).join(', ')}`, result)
+}
+
+/** pip's word is not enough: every dist once, in its version, every file with the size that its RECORD says. */
+const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise<void> => {
+  const { paths } = context
+  const failed = (what: string) => new AgentError('install_failed', `after the install ${what}`)
+  const left = (await readdir(paths.site)).find((name) => name.startsWith('~'))
+  if (left !== undefined) throw failed(`${left} was left in ${paths.site}`)
+  const after = await inspectPython(paths.python, context)
+  for (const planned of plan.dists) {
+    const dist = after.dists.find((one) => canonicalName(one.name) === planned.name)
+    if (dist?.location !== paths.site || dist.version !== planned.version)
+      throw failed(`${planned.name} is ${dist?.version ?? 'not there'} instead of ${planned.version}`)
+    for (const { path, sizeBytes } of await readDistRecord(dist)) {
+      if (sizeBytes === null || isCompiled(path)) continue
+      const size = await stat(join(paths.site, path)).then(
+        (stats) => stats.size,
+        () => undefined,
+      )
+      if (size !== sizeBytes) throw failed(`${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`)
+    }
+  }
+}
+
+const refuseBaseDrift = (before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): void => {
+  const changed = [...before].filter(([path, mark]) => after.get(path) !== mark).map(([path]) => path)
+  if (changed.length > 0)
+    throw new AgentError(
+      'install_failed',
+      `files of the base environment changed during the install: ${changed.slice(0, 5).join(', ')}`,
+      { hint: 'Something else writes into the image’s own Python; find it, then apply again.' },
+    )
+}
