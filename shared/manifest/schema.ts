@@ -1,270 +1,240 @@
 import { z } from 'zod'
-import { parseDuration, parseSize } from '../contract/units.ts'
+import { ProcessSpec } from './process-schema.ts'
+import {
+  absolutePath,
+  command,
+  count,
+  duration,
+  filePath,
+  flag,
+  gitRef,
+  gitUrl,
+  list,
+  name,
+  scalarText,
+  secretName,
+  sha256,
+  size,
+  source,
+} from './values.ts'
+
+export { ProcessSpec } from './process-schema.ts'
 
 /*
  * The manifest, version 1: what a box should be. Keys are the user's words, so they stay as they are written
  * (snake_case) in the parsed type too; only sizes become bytes and durations milliseconds.
- * Messages are completed with file, line and the nearest known key by parse.ts.
+ * schema-problems.ts turns what is wrong into the user's words; the descriptions are what editors show.
  */
 
-/** `10GB`, `512MiB` or a number of bytes → bytes. */
-const size = z.union([z.string(), z.number()]).transform((value, context): number => {
-  const bytes = parseSize(String(value))
-  if (bytes !== undefined) return bytes
-  context.issues.push({ code: 'custom', message: 'is not a size; write 10GB or 512MiB', input: value })
-  return z.NEVER
-})
-
-/** `90s`, `2m`, `1h30m` → milliseconds. */
-const duration = z.string('is not a duration; write 90s, 2m or 1h30m').transform((value, context): number => {
-  const ms = parseDuration(value)
-  if (ms !== undefined) return ms
-  context.issues.push({ code: 'custom', message: 'is not a duration; write 90s, 2m or 1h30m', input: value })
-  return z.NEVER
-})
-
-const secretName = z
-  .string()
-  .regex(/^[A-Z][A-Z0-9_]*$/, 'is not the name of a secret; write names only, like HF_TOKEN, never values')
-const name = z
-  .string()
-  .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/i, 'may hold letters, digits, “-” and “_”, at most 63 characters')
-const path = z.string().min(1, 'is empty')
-const absolutePath = path.refine((value) => /^(\/|\$\{)/.test(value), 'must be an absolute path')
-const sha256 = z
-  .string()
-  .regex(/^[0-9a-f]{64}$/i, 'is not a sha256: 64 hexadecimal digits')
-  .toLowerCase()
-const source = z
-  .string()
-  .regex(
-    /^(hf|civitai|https?):\/\/\S+$/,
-    'is not a source; write hf://owner/repo@revision/path, civitai://versions/ID or https://…',
-  )
-const gitUrl = z
-  .string()
-  .regex(/^https?:\/\/[^\s@]+$/, 'must be an https address without a user or a password in it')
-const gitRef = z
-  .string()
-  .regex(
-    /^[0-9A-Za-z][\w./-]{0,199}$/,
-    'is not a git ref: a branch, a tag or a commit of 40 hexadecimal digits',
-  )
-
-const flag = (byDefault: boolean) => z.boolean().default(byDefault)
-const list = <T extends z.ZodType>(item: T) => z.array(item).default([])
+const allowPickle = flag(false).describe(
+  '.ckpt, .pt and .bin can run code when they are loaded; refused without this.',
+)
+const optionalDownload = flag(false).describe('true: its failure leaves the run degraded, not failed.')
+const pattern = z.string().min(1, 'is empty; write a pattern like *.safetensors')
 
 export const FileDownload = z.strictObject({
-  to: path,
-  from: z.array(source).min(1, 'needs at least one source'),
-  sha256: sha256.optional(),
-  size: z.number().int().nonnegative().optional(),
-  optional: flag(false),
-  allow_pickle: flag(false),
-  race: flag(false),
+  to: filePath.describe('Where the file goes: relative to models_root, or absolute.'),
+  from: z
+    .array(source)
+    .min(1, 'is empty; write at least one source')
+    .describe(
+      'hf://owner/repo@revision/path, civitai://versions/ID or https://…; the first is primary, the rest are mirrors.',
+    ),
+  sha256: sha256.optional().describe('64 hexadecimal digits; taken from the hub where the hub publishes it.'),
+  size: z
+    .int('is not a number of bytes; write a whole number')
+    .nonnegative('is not a number of bytes; write a whole number')
+    .optional()
+    .describe('Bytes.'),
+  optional: optionalDownload,
+  allow_pickle: allowPickle,
+  race: flag(false).describe('true: takes ranges from several sources proven equal at once.'),
 })
 export type FileDownload = z.infer<typeof FileDownload>
 
 export const SnapshotDownload = z.strictObject({
-  snapshot: z.string().regex(/^hf:\/\/\S+$/, 'must be hf://owner/repo@revision'),
-  include: list(z.string()),
-  exclude: list(z.string()),
-  optional: flag(false),
-  allow_pickle: flag(false),
+  snapshot: z
+    .string()
+    .regex(/^hf:\/\/[^\s@/]+(\/[^\s@/]+)+(@[^\s@]+)?$/, 'is not a repository; write hf://owner/repo@revision')
+    .describe('hf://owner/repo@revision: a whole repository, in Hugging Face’s cache layout.'),
+  include: list(pattern).describe('Only files that match one of these patterns.'),
+  exclude: list(pattern).describe('Not the files that match one of these.'),
+  optional: optionalDownload,
+  allow_pickle: allowPickle,
 })
 export type SnapshotDownload = z.infer<typeof SnapshotDownload>
 
+const noDeps = flag(false).describe('Installs it without its dependencies.')
 const PipInstall = z.strictObject({
   spec: z
     .string()
-    .min(1, 'is empty')
-    .refine((spec) => !spec.startsWith('-'), 'is a pip option, not a requirement'),
-  no_deps: flag(false),
+    .min(1, 'is empty; write a requirement like natsort==8.4.0')
+    .refine((spec) => !spec.startsWith('-'), 'is an option of pip; write a requirement like natsort==8.4.0')
+    .describe('A requirement: natsort==8.4.0.'),
+  no_deps: noDeps,
 })
 const GitInstall = z.strictObject({
-  git: gitUrl,
-  ref: gitRef,
-  no_deps: flag(false),
-  no_build_isolation: flag(false),
+  git: gitUrl.describe('The https address of a repository.'),
+  ref: gitRef.describe('A commit of 40 digits; a branch or a tag is resolved once and reported.'),
+  no_deps: noDeps,
+  no_build_isolation: flag(false).describe(
+    'Builds with what is installed, not in an environment of its own.',
+  ),
 })
 export type PythonInstall = z.infer<typeof PipInstall> | z.infer<typeof GitInstall>
 
 export const Python = z.strictObject({
-  interpreter: absolutePath,
-  protect: list(z.string()),
-  requirements: list(absolutePath),
-  install: list(z.union([PipInstall, GitInstall])),
-  imports: list(z.string().regex(/^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$/, 'is not the name of a Python module')),
+  interpreter: absolutePath.describe('The image’s own Python; it is never changed.'),
+  protect: list(z.string().min(1, 'is empty; write the name of a package')).describe(
+    'Packages that no install may change, beyond those the agent finds itself.',
+  ),
+  requirements: list(absolutePath).describe('Requirements files; * and ** are patterns.'),
+  install: list(z.union([PipInstall, GitInstall])).describe('Packages, installed in this order.'),
+  imports: list(
+    z.string().regex(/^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$/, 'is not the name of a Python module'),
+  ).describe('Modules that must import at the end, or the install is rolled back.'),
 })
 export type Python = z.infer<typeof Python>
 
-export const CustomNode = z.strictObject({ git: gitUrl, ref: gitRef, optional: flag(false) })
+export const CustomNode = z.strictObject({
+  git: gitUrl.describe('The https address of the custom node.'),
+  ref: gitRef.describe('A commit of 40 digits; a branch or a tag is resolved once and reported.'),
+  optional: flag(false).describe('true: its failure leaves the run degraded, not failed.'),
+})
 export type CustomNode = z.infer<typeof CustomNode>
 
-const environment = z.record(
-  z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable'),
-  z.union([z.string(), z.number(), z.boolean()]).transform(String),
-)
-const port = z.number().int().min(1).max(65_535)
-const restart = z.enum(['always', 'on-failure', 'never'])
-
-const Stop = z.strictObject({
-  signal: z.enum(['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP']).default('SIGINT'),
-  timeout: duration.default(10_000),
-})
-
-const Ready = z
-  .strictObject({
-    http: z
-      .string()
-      .regex(/^http:\/\/(127\.0\.0\.1|localhost|\[::1\])[:/]/, 'must be an http address on loopback')
-      .optional(),
-    log: z.string().optional(),
-    port: port.optional(),
-    within: duration.default(60_000),
-  })
-  .refine(
-    (ready) => [ready.http, ready.log, ready.port].filter((one) => one !== undefined).length === 1,
-    'needs exactly one of http, log and port',
-  )
-
-const processBase = {
-  working_dir: absolutePath.optional(),
-  env: environment.default({}),
-  user: z
-    .string()
-    .regex(/^[a-z_][a-z0-9_-]*$/, 'is not the name of a user')
-    .optional(),
-  stop: Stop.prefault({}),
-  retries: z.number().int().min(0).max(100).default(3),
-  depends_on: list(name),
-}
-const command = z.array(z.string()).min(1, 'needs at least the program')
-
-const ComfyUIProcess = z.strictObject({
-  kind: z.literal('comfyui'),
-  ...processBase,
-  working_dir: absolutePath,
-  port: port.default(8188),
-  args: list(z.string()),
-  workflows: list(absolutePath),
-  restart: restart.default('always'),
-  ready: Ready.optional(),
-})
-
-const CosmosProcess = z.strictObject({
-  kind: z.literal('cosmos'),
-  ...processBase,
-  working_dir: absolutePath,
-  command,
-  restart: restart.default('never'),
-  guardrails: flag(false),
-  variants: z
-    .strictObject({
-      command,
-      count: z.number().int().positive(),
-      fallback: z.string().default('none'),
-    })
-    .optional(),
-  expect_outputs: z.strictObject({ path, glob: z.string(), count: z.number().int().positive() }).optional(),
-  stall_after: duration.optional(),
-})
-
-const CommandProcess = z.strictObject({
-  kind: z.literal('command'),
-  ...processBase,
-  command,
-  restart: restart.default('never'),
-  ready: Ready.optional(),
-  expect_outputs: z.strictObject({ path, glob: z.string(), count: z.number().int().positive() }).optional(),
-  stall_after: duration.optional(),
-})
-
-export const ProcessSpec = z.discriminatedUnion('kind', [ComfyUIProcess, CosmosProcess, CommandProcess])
-export type ProcessSpec = z.infer<typeof ProcessSpec>
-
-/** An rclone backend and its options, all of them text once read: `{type: b2, account: …}`. */
 const Remote = z
-  .record(
-    z.string().regex(/^[a-z0-9_]+$/, 'is not the name of an rclone option'),
-    z.union([z.string(), z.number(), z.boolean()]).transform(String),
+  .record(z.string().regex(/^[a-z0-9_]+$/, 'is not the name of an rclone option'), scalarText)
+  .refine(
+    (remote) => /^[a-z0-9]+$/.test(remote['type'] ?? ''),
+    'needs a type; write type: and the name of an rclone backend',
   )
-  .refine((remote) => /^[a-z0-9]+$/.test(remote['type'] ?? ''), 'needs a type: the name of an rclone backend')
+/** An rclone backend and its options, all of them text once read: `{type: b2, account: …}`. */
 export type Remote = z.infer<typeof Remote>
 
 export const SyncSpec = z.strictObject({
-  name,
-  path: absolutePath,
-  include: list(z.string()),
-  exclude: list(z.string()),
-  to: z.string().regex(/^(\/|\$\{|[A-Za-z0-9_-]+:)/, 'must be REMOTE:path or an absolute local path'),
-  every: duration.default(120_000),
-  settle: duration.default(10_000),
-  complete_marker: z.string().optional(),
-  keep_local: z.number().int().positive().optional(),
-  versions: flag(true),
+  name: name.describe('Its own name.'),
+  path: absolutePath.describe('The folder on the box that is copied.'),
+  include: list(pattern).describe('Only files that match one of these patterns.'),
+  exclude: list(pattern).describe('Not the files that match one of these.'),
+  to: z
+    .string()
+    .regex(/^(\/|\$\{|[A-Za-z0-9_-]+:)/, 'is not a place to copy to; write REMOTE:path or an absolute path')
+    .superRefine((value, context) => {
+      if (value.split(/[/:]/).includes('..'))
+        context.addIssue({
+          code: 'custom',
+          message: 'leaves its folder with “..”; write the path without “..”',
+          params: { code: 'unsafe_path' },
+        })
+    })
+    .describe('REMOTE:path with a name from remotes, or an absolute path.'),
+  every: duration.prefault('2m').describe('A full comparison; the watcher copies sooner.'),
+  settle: duration.prefault('10s').describe('A file that did not change for this long is complete.'),
+  complete_marker: filePath.optional().describe('A unit is complete when this file is in it.'),
+  keep_local: count
+    .optional()
+    .describe('Keeps this many units; older ones go once their copies are verified.'),
+  versions: flag(true).describe('Keeps what a changed file replaced on the remote.'),
 })
 export type SyncSpec = z.infer<typeof SyncSpec>
 
 const Budget = z.strictObject({
-  max_cost_usd: z.number().optional(),
-  max_hours: z.number().optional(),
-  rate_usd_per_hour: z.number().positive().optional(),
-  idle_after: duration.optional(),
-  on_limit: z.enum(['stop', 'notify']).default('stop'),
-  stop: z.strictObject({ command, check: command.optional() }).optional(),
+  max_cost_usd: z.number().optional().describe('US dollars; 0 or less: no limit.'),
+  max_hours: z.number().optional().describe('Hours; 0 or less: no limit.'),
+  rate_usd_per_hour: z
+    .number()
+    .positive('is not a price; write US dollars an hour')
+    .optional()
+    .describe('The price of the box; asked of the provider where it can be.'),
+  idle_after: duration.optional().describe('Idle for this long counts as a limit.'),
+  on_limit: z
+    .enum(['stop', 'notify'])
+    .default('stop')
+    .describe('stop: interrupts whatever runs, after a final sync. notify: says so, and no more.'),
+  stop: z
+    .strictObject({
+      command: command.describe('Stops the box.'),
+      check: command.optional().describe('Ends with 0 once the box is stopping.'),
+    })
+    .optional()
+    .describe('Only where no provider is known.'),
 })
 
 const Secrets = z.strictObject({
-  required: list(secretName),
-  optional: list(secretName),
-  files: list(absolutePath),
+  required: list(secretName).describe('Names; the plan has an error while one is missing.'),
+  optional: list(secretName).describe('Names.'),
+  files: list(absolutePath).describe('Where secrets may lie by design (mode 0600).'),
 })
 
 const Instance = z.strictObject({
-  provider: z.enum(['vast', 'runpod', 'command']),
-  image: z.string().optional(),
-  gpu: list(z.string()),
-  count: z.number().int().positive().default(1),
-  disk: size.optional(),
-  max_price: z.number().positive().optional(),
-  interruptible: flag(false),
+  provider: z.enum(['vast', 'runpod', 'command']).describe('Who rents it.'),
+  image: z
+    .string()
+    .min(1, 'is empty; write the name of an image')
+    .optional()
+    .describe('The container image.'),
+  gpu: list(z.string()).describe('Acceptable GPUs, as the provider names them.'),
+  count: count.default(1).describe('GPUs on the box.'),
+  disk: size.optional().describe('Size of the disk.'),
+  max_price: z
+    .number()
+    .positive('is not a price; write US dollars an hour')
+    .optional()
+    .describe('US dollars an hour, everything included.'),
+  interruptible: flag(false).describe('true: cheaper, and may be taken away.'),
 })
 
 const Requires = z.strictObject({
   gpu: z
     .strictObject({
-      min_vram: size.optional(),
+      min_vram: size.optional().describe('Memory of the GPU.'),
       min_driver: z
         .string()
-        .regex(/^\d+(\.\d+)*$/, 'is not a driver version')
-        .optional(),
+        .regex(/^\d+(\.\d+)*$/, 'is not a driver version; write it like "570.124"')
+        .optional()
+        .describe('Driver version, in quotes.'),
       min_compute_capability: z
         .string()
-        .regex(/^\d+\.\d+$/, 'is not a compute capability')
-        .optional(),
+        .regex(/^\d+\.\d+$/, 'is not a compute capability; write it like "8.9"')
+        .optional()
+        .describe('Compute capability, in quotes.'),
     })
-    .optional(),
-  disk_free: size.optional(),
-  access: list(source),
+    .optional()
+    .describe('What the GPU must have.'),
+  disk_free: size.optional().describe('Free space beside what the downloads themselves need.'),
+  access: list(source).describe('Gated files that a program fetches later by itself: checked, not fetched.'),
 })
 
 export const Manifest = z.strictObject({
-  version: z.literal(1, 'must be 1'),
-  name,
-  secrets: Secrets.prefault({}),
-  instance: Instance.optional(),
-  requires: Requires.prefault({}),
-  models_root: absolutePath.optional(),
-  hf_home: absolutePath.optional(),
-  downloads: list(z.union([FileDownload, SnapshotDownload])),
-  python: Python.optional(),
-  custom_nodes: list(CustomNode),
-  processes: z.record(name, ProcessSpec).default({}),
-  remotes: z.record(name, Remote).default({}),
-  sync: list(SyncSpec),
-  budget: Budget.optional(),
-  notify: z.strictObject({ webhook: z.string() }).optional(),
+  version: z
+    .literal(1, 'is not a version that is known; write version: 1')
+    .describe('The version of this format.'),
+  name: name.describe('The name of the manifest.'),
+  secrets: Secrets.prefault({}).describe('Secrets by name; a value in the manifest is an error.'),
+  instance: Instance.optional().describe('What agentctl up rents; ignored on the box.'),
+  requires: Requires.prefault({}).describe('Checked before anything is downloaded or paid for.'),
+  models_root: absolutePath.optional().describe('The folder that relative destinations lie in.'),
+  hf_home: absolutePath.optional().describe('Where snapshots go and processes look (HF_HOME).'),
+  downloads: list(z.union([FileDownload, SnapshotDownload])).describe('Files and whole repositories.'),
+  python: Python.optional().describe('The guarded Python environment.'),
+  custom_nodes: list(CustomNode).describe('Custom nodes of ComfyUI.'),
+  processes: z.record(name, ProcessSpec).default({}).describe('What runs, by name.'),
+  remotes: z
+    .record(name, Remote)
+    .default({})
+    .describe('rclone remotes by name: a type and its options; secrets as ${NAME}.'),
+  sync: list(SyncSpec).describe('Folders that are copied to a remote while they grow.'),
+  budget: Budget.optional().describe('Limits on money and time.'),
+  notify: z
+    .strictObject({
+      webhook: z
+        .string()
+        .regex(/^(https?:\/\/|\$\{)/, 'is not an address; write "${NAME}" or https://…')
+        .describe('An address that gets a message; best as ${NAME}.'),
+    })
+    .optional()
+    .describe('Who is told.'),
 })
 /** A manifest that was parsed and checked; see docs/manifest.md. */
 export type Manifest = z.infer<typeof Manifest>
