@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
 import { resolveSource } from '../shared/sources/resolve-source.ts'
@@ -9,6 +8,7 @@ import type { Problem } from '../shared/contract/errors.ts'
 import { VERSION } from '../shared/version.ts'
 import { createApply } from './apply/apply.ts'
 import { applyBootManifest } from './apply/boot.ts'
+import { fetchText } from './apply/fetch-text.ts'
 import { createJournal } from './apply/journal.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
@@ -30,7 +30,7 @@ import { createLog } from './platform/log.ts'
 import { readSecrets } from './platform/secrets.ts'
 import { superviseServices } from './platform/supervise.ts'
 import { createProcesses } from './processes/processes.ts'
-import { stripOutput } from './processes/strip-output.ts'
+import { createOutputStripper } from './processes/strip-output.ts'
 import { cloneCustomNodes } from './python/custom-nodes.ts'
 import type { PythonContext } from './python/context.ts'
 import { planPython } from './python/plan-python.ts'
@@ -55,6 +55,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   // the outside world
   await makePrivateFolder(stateFolder)
   await makePrivateFolder(runFolder)
+  await makePrivateFolder(join(runFolder, 'sync'))
   await sweepTemporaryFiles(stateFolder)
   const secrets = readSecrets(environment, [join(stateFolder, 'secrets.env'), SECRETS_FILE])
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
@@ -103,7 +104,14 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     environment,
   }
   const processes = createProcesses({ stateFolder, runFolder, db, clock, report, log, random: Math.random })
-  const sync = createSync({ stateFolder, db, clock, report, log, searchPath, random: Math.random })
+  const rclone = { searchPath, environment, temporaryFolder: join(runFolder, 'sync') }
+  const sync = createSync({
+    db,
+    clock,
+    report,
+    log,
+    ...rclone,
+  })
 
   // the main path
   const rooms: Rooms = {
@@ -133,10 +141,12 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     },
     processes,
     sync,
-    checkRemote: (planned, { signal }) => checkRemote(planned, { searchPath, signal }),
+    checkRemote: (planned, { signal }) => checkRemote(planned, { ...rclone, signal }),
   }
   const runs = createRuns({ db, clock, newId: () => randomBytes(6).toString('hex'), report })
   const apply = createApply({ runs, rooms, shutdown })
+  // Before it is known what still runs, nothing may be started.
+  const adopted = Promise.withResolvers<undefined>()
 
   // the API
   const tokens = createTokens({ db, clock, report })
@@ -163,13 +173,16 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         problems,
       }),
     plan: (text, signal) => apply.plan(text, { signal }),
-    apply: apply.start,
+    apply: async (text) => {
+      await adopted.promise
+      return apply.start(text)
+    },
     cancel: apply.cancel,
     runs,
     journal,
     tokens,
     downloads,
-    processes: { ...processes, stripControls: stripOutput },
+    processes: { ...processes, createStripper: createOutputStripper },
     sync,
   }
   const app = createApp(box, log)
@@ -188,9 +201,15 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
           {
             name: 'boot',
             run: async (signal) => {
-              await recoverPython({ ...pythonContext, signal })
               await processes.adopt({ signal })
-              await applyBootManifest(config.manifest, { apply, runs, http: resolve, log, signal })
+              adopted.resolve(undefined)
+              await recoverPython({ ...pythonContext, signal })
+              await applyBootManifest(config.manifest, {
+                apply,
+                runs,
+                fetchText: (url) => fetchText(url, { fetch: http.fetch, signal }),
+                log,
+              })
               await aborted(signal)
             },
           },

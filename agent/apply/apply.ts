@@ -3,6 +3,7 @@ import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import { isFinalRunState } from '../../shared/contract/states.ts'
 import { carryOut } from './carry-out.ts'
 import { makePlan } from './make-plan.ts'
+import { planSyncs } from './plan-sync.ts'
 import type { Plan } from './make-plan.ts'
 import { readManifest } from './read-manifest.ts'
 import type { Rooms } from './rooms.ts'
@@ -111,6 +112,8 @@ export const createApply = (deps: {
       const last = runs.manifest()
       if (run === undefined || last === undefined || run.state === 'cancelled') return
       const text = { manifest: last.text, file: last.file }
+      // Checkpoints are kept safe from the first second, whatever becomes of the plan.
+      rooms.sync.configure(planSyncs(readManifest(text, rooms.secrets).manifest))
       if (isFinalRunState(run.state)) {
         execute(runs.create({ ...last, file: last.file }), text)
       } else {

@@ -1,7 +1,7 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { RunState } from '../../shared/contract/states.ts'
-import { nodesFolder, planPython } from './make-plan.ts'
+import { nodesFolder, planPython, withoutRepeats } from './make-plan.ts'
 import type { Plan } from './make-plan.ts'
 import { planProcesses } from './plan-processes.ts'
 import type { ProcessPython } from './plan-processes.ts'
@@ -31,20 +31,23 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
 
   context.enter('provisioning')
   const [files, python] = await Promise.all([fetchFiles(plan, context), preparePython(plan, context)])
-  const provisioned = [...files, ...python.problems]
-  if (hasError(provisioned)) return { state: 'failed', problems: [...warnings, ...provisioned] }
+  const provisioned = withoutRepeats([...warnings, ...files, ...python.problems])
+  if (hasError(provisioned)) return { state: 'failed', problems: provisioned }
 
   context.enter('starting')
   // Sync comes first: what a process writes in its first minute is watched already.
   rooms.sync.configure(plan.syncs)
-  const { planned, problems } = planProcesses(plan.manifest, python.ready)
-  const started = await rooms.processes.apply(planned, { signal })
-  const failures = started.flatMap((outcome) =>
-    outcome.state === 'failed' && outcome.problem ? [outcome.problem] : [],
-  )
-  const found = [...provisioned, ...problems, ...failures]
-  if (hasError(found)) return { state: 'failed', problems: [...warnings, ...found] }
-  return { state: provisioned.length > 0 ? 'degraded' : 'ready', problems: [...warnings, ...found] }
+  const processes = planProcesses(plan.manifest, python.ready)
+  const started = await rooms.processes.apply(processes.planned, { signal })
+  const problems = withoutRepeats([
+    ...provisioned,
+    ...processes.problems,
+    ...started.flatMap((outcome) => outcome.problem ?? []),
+  ])
+  if (hasError(problems)) return { state: 'failed', problems }
+  // What is optional and missing is told on every status, so that a half-provisioned box never looks fine.
+  const isMissing = ({ code }: Problem) => files.length > 0 || code === 'custom_node_failed'
+  return { state: problems.some(isMissing) ? 'degraded' : 'ready', problems }
 }
 
 const hasError = (problems: readonly Problem[]): boolean =>

@@ -70,7 +70,7 @@ export const makePlan = async (
       changes: {
         downloads: [...decision.downloads],
         python: [...(python.plan?.changes ?? [])],
-        processes: [...rooms.processes.changes(processes.planned)],
+        processes: [...rooms.processes.preview(processes.planned)],
       },
       estimate: {
         downloadBytes: decision.downloadBytes,
@@ -92,10 +92,10 @@ export const planPython = async (
 ): Promise<{ readonly plan: PythonPlan | null; readonly problems: readonly Problem[] }> => {
   if (manifest.python === undefined) return { plan: null, problems: [] }
   try {
-    const plan = await rooms.python.plan(manifest.python, {
-      signal,
-      requirementFiles: nodeRequirements(manifest),
-    })
+    const plan = await rooms.python.plan(
+      { ...manifest.python, requirementFiles: nodeRequirements(manifest) },
+      { signal },
+    )
     return { plan, problems: plan.problems }
   } catch (error) {
     signal.throwIfAborted()
@@ -128,6 +128,13 @@ const withPlace = (problem: Problem, read: ReadManifest): Problem => {
   const at = read.placeOf(problem.subject)
   return at === undefined ? problem : { ...problem, at }
 }
+
+/** The same problem found by two stages is one problem. */
+export const withoutRepeats = (problems: readonly Problem[]): readonly Problem[] => [
+  ...new Map(
+    problems.map((problem) => [`${problem.code} ${problem.subject} ${problem.message}`, problem]),
+  ).values(),
+]
 
 const worstFirst = (problems: readonly Problem[]): Problem[] => [
   ...problems.filter((problem) => problem.severity === 'error'),

@@ -25,10 +25,7 @@ export type Rooms = {
   readonly homePath: string
   readonly downloads: Downloads
   readonly python: {
-    plan(
-      spec: Python,
-      context: Waiting & { readonly requirementFiles: readonly string[] },
-    ): Promise<PythonPlan>
+    plan(request: PythonRequest, context: Waiting): Promise<PythonPlan>
     prepare(plan: PythonPlan, context: Waiting): Promise<PythonReady>
     /** Clones or updates the custom nodes under `folder`; what failed comes back, the rest goes on. */
     cloneNodes(

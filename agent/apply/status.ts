@@ -10,6 +10,7 @@ import type {
 } from '../../shared/contract/records.ts'
 import { isFinalRunState, UNHEALTHY_PROCESS_STATES } from '../../shared/contract/states.ts'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import { withoutRepeats } from './make-plan.ts'
 import type { StoredManifest } from './runs.ts'
 
 /** The rooms' own words on their state, put on one screen. */
@@ -57,15 +58,9 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     sync: [...parts.sync],
     budget: null,
     healthy: run?.state === 'ready' && !badProcess && late.length === 0,
-    problems: withoutRepeats(problems),
+    problems: [...withoutRepeats(problems)],
   }
 }
 
 const lastSuccess = (row: SyncRow): string =>
   row.lastSuccessAt === null ? 'it never succeeded' : `its last success was at ${row.lastSuccessAt}`
-
-const withoutRepeats = (problems: readonly Problem[]): Problem[] => [
-  ...new Map(
-    problems.map((problem) => [`${problem.code} ${problem.subject} ${problem.message}`, problem]),
-  ).values(),
-]

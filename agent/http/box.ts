@@ -44,7 +44,8 @@ export type Box = {
         readonly signal: AbortSignal
       },
     ): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>
-    stripControls(bytes: Uint8Array): Uint8Array
+    /** Makes plain text of a stream of terminal output. */
+    createStripper(): { push(bytes: Uint8Array): string; end(): string }
   }
   readonly sync: {
     rows(): readonly SyncRow[]

@@ -84,11 +84,13 @@ export const processRoutes = (box: Box) =>
         if (ready && !ready.done) c.header('x-log-offset', String(ready.value.offset))
         return stream(c, async (out) => {
           out.onAbort(() => abort.abort())
-          const shown = (bytes: Uint8Array) => (query.raw ? bytes : box.processes.stripControls(bytes))
-          if (ready && !ready.done) await out.write(shown(ready.value.bytes))
-          if (ready?.done) return
-          for (let next = await chunks.next(); !next.done; next = await chunks.next())
-            await out.write(shown(next.value.bytes))
+          const strip = box.processes.createStripper()
+          const write = (bytes: Uint8Array) => out.write(query.raw ? bytes : strip.push(bytes))
+          if (ready && !ready.done) await write(ready.value.bytes)
+          if (!ready?.done)
+            for (let next = await chunks.next(); !next.done; next = await chunks.next())
+              await write(next.value.bytes)
+          if (!query.raw) await out.write(strip.end())
         })
       },
     )
