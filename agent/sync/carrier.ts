@@ -1,0 +1,30 @@
+import type { HashAlgorithm } from './file-hashes.ts'
+
+/** What a remote says of one file; a hash is missing where the remote keeps none. */
+export type RemoteFile = {
+  readonly sizeBytes: number
+  readonly hashes: Readonly<Partial<Record<HashAlgorithm, string>>>
+}
+
+/** A file to be stored: read from `from`, written to `path` below the destination. */
+export type PutFile = { readonly from: string; readonly path: string; readonly sizeBytes: number }
+
+export type CarryContext = { readonly signal: AbortSignal; readonly onProgress?: (bytesDone: number) => void }
+
+/**
+ * One destination (`to` of a sync). Paths are relative to it. Nothing here deletes, and what a call reports is not
+ * taken for stored: store-unit.ts lists and compares.
+ */
+export type Carrier = {
+  /** The files that exist: of `paths`, with hashes where there are some; or everything, by size alone. */
+  list(
+    paths: readonly string[] | 'everything',
+    context: CarryContext,
+  ): Promise<ReadonlyMap<string, RemoteFile>>
+  /** Writes files, over what is there. `last` arrive after all others. */
+  put(files: readonly PutFile[], context: CarryContext & { last: ReadonlySet<string> }): Promise<void>
+  /** Copies files of the destination to other names in it. */
+  keep(pairs: readonly { readonly from: string; readonly to: string }[], context: CarryContext): Promise<void>
+  /** The text of a small file, which must exist. */
+  read(path: string, context: CarryContext): Promise<string>
+}

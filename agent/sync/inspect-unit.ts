@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { SyncSpec } from '../../shared/manifest/schema.ts'
+import { errnoOf } from '../platform/files.ts'
+import { findFormatFault } from './check-format.ts'
+import type { Unit } from './unit.ts'
+
+/** What a look into a unit found: why it cannot be complete, or whether its framework says that it is. */
+export type Inspection =
+  | { readonly state: 'incomplete'; readonly reason: string }
+  /** `marked`: something that is written last is there. Without it only quiet speaks for completeness. */
+  | { readonly state: 'plausible'; readonly marked: boolean }
+
+/** Markers that are there or not; trainer_state.json is one too, once its step is the folder's. */
+const PLAIN_MARKERS: readonly string[] = ['.metadata', '.complete', '_SUCCESS']
+
+export type InspectContext = {
+  readonly spec: SyncSpec
+  /** Texts of the pointer files that were the same at two looks. */
+  readonly pointers: readonly string[]
+  /** Faults by fingerprint, so that a file that did not change is not read again. */
+  readonly formatFaults: Map<string, string | null>
+}
+
+/** Judges a unit by its names, its markers and the formats of its files. */
+export const inspectUnit = async (unit: Unit, context: InspectContext): Promise<Inspection> => {
+  const { spec } = context
+  const incomplete = (reason: string): Inspection => ({ state: 'incomplete', reason })
+
+  const temporary = unit.temporary[0]
+  if (temporary !== undefined) return incomplete(`${temporary} is still there`)
+  const inFolder = (name: string): boolean => unit.present.has(`${unit.name}/${name}`)
+  if (unit.kind === 'folder' && spec.complete_marker !== undefined && !inFolder(spec.complete_marker))
+    return incomplete(`waits for ${spec.complete_marker}`)
+
+  const missing = await findMissingShard(unit, spec.path)
+  if (missing !== undefined) return incomplete(missing)
+  for (const file of unit.files) {
+    const fault = await formatFault(join(spec.path, file.path), file.fingerprint, context)
+    if (fault !== null) return incomplete(`${file.path} ${fault}`)
+  }
+
+  if (unit.kind === 'folder' && inFolder('trainer_state.json')) {
+    const step = await readTrainerStep(join(spec.path, unit.name, 'trainer_state.json'))
+    if (step === undefined) return incomplete(`${unit.name}/trainer_state.json is not whole`)
+    if (step === stepOf(unit.name)) return { state: 'plausible', marked: true }
+  }
+  const marked =
+    PLAIN_MARKERS.some(inFolder) ||
+    (spec.complete_marker !== undefined && inFolder(spec.complete_marker)) ||
+    context.pointers.includes(unit.name)
+  return { state: 'plausible', marked }
+}
+
+/** The number that a checkpoint's name ends with: 500 of `checkpoint-500`. */
+export const stepOf = (name: string): number | undefined => {
+  const digits = /(\d+)(?:\.\w+)?$/.exec(name)?.[1]
+  return digits === undefined ? undefined : Number(digits)
+}
+
+const formatFault = async (
+  path: string,
+  fingerprint: string,
+  context: InspectContext,
+): Promise<string | null> => {
+  const known = context.formatFaults.get(fingerprint)
+  if (known !== undefined) return known
+  try {
+    const fault = (await findFormatFault(path)) ?? null
+    context.formatFaults.set(fingerprint, fault)
+    return fault
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 'was removed'
+    throw error
+  }
+}
+
+const findMissingShard = async (unit: Unit, root: string): Promise<string | undefined> => {
+  for (const path of unit.present) {
+    if (!path.endsWith('.index.json')) continue
+    const index = await readJson(join(root, path))
+    if (index === undefined) return `${path} is not whole`
+    const weights = isObject(index) && isObject(index['weight_map']) ? index['weight_map'] : {}
+    for (const shard of new Set(Object.values(weights).map(String))) {
+      const wanted = unit.kind === 'folder' ? `${dirname(path)}/${shard}` : shard
+      if (unit.kind === 'folder' && !unit.present.has(wanted))
+        return `${wanted} is missing, ${basename(path)} lists it`
+    }
+  }
+  return undefined
+}
+
+const readTrainerStep = async (path: string): Promise<number | undefined> => {
+  const state = await readJson(path)
+  return isObject(state) && typeof state['global_step'] === 'number' ? state['global_step'] : undefined
+}
+
+/** undefined: torn or gone. Python writes NaN and Infinity, which are not JSON. */
+const readJson = async (path: string): Promise<unknown> => {
+  try {
+    return JSON.parse((await readFile(path, 'utf8')).replaceAll(/\bNaN\b|-?\bInfinity\b/g, 'null'))
+  } catch {
+    return undefined
+  }
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null

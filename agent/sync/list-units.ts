@@ -1,0 +1,134 @@
+import type { Dirent } from 'node:fs'
+import { lstat, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import picomatch from 'picomatch'
+import type { SyncSpec } from '../../shared/manifest/schema.ts'
+import { errnoOf, fileError } from '../platform/files.ts'
+import type { Unit, UnitFile } from './unit.ts'
+import { fingerprintOf, OWN_FOLDER } from './unit.ts'
+
+const matchOptions = { dot: true }
+
+const isTemporary = picomatch(
+  ['*.tmp', '*.part', '*.partial', '*.incomplete', '*.crdownload', 'tmp-checkpoint-*', '.tmp-checkpoint-*'],
+  matchOptions,
+)
+/** Left by other programs; they say nothing about the unit. */
+const isNoise = picomatch(['.nfs*', '.syncthing.*', '~syncthing~*', `${OWN_FOLDER}*`], matchOptions)
+
+/** Files looked at together: enough to keep the disk busy, few enough to leave the agent responsive. */
+const LOOKS_AT_ONCE = 64
+
+/**
+ * Everything under a sync's path as units, by name. Symbolic links are not followed and not copied.
+ * undefined: the path does not exist (yet, or any more).
+ * @throws AgentError io_error when a folder cannot be read: a part must not pass for the whole
+ */
+export const listUnits = async (
+  spec: SyncSpec,
+  signal: AbortSignal,
+): Promise<readonly Unit[] | undefined> => {
+  const included = spec.include.length ? picomatch(spec.include, matchOptions) : () => true
+  const excluded = spec.exclude.length ? picomatch(spec.exclude, matchOptions) : () => false
+  const isCopied = (path: string): boolean => included(path) && !excluded(path)
+
+  const entries = await readFolder(spec.path)
+  if (entries === undefined) return undefined
+  const units: Unit[] = []
+  for (const entry of entries) {
+    signal.throwIfAborted()
+    if (isNoise(entry.text) || isTemporary(entry.text)) continue
+    if (!entry.isFolder && !entry.isFile) continue
+    const found: Found = { paths: [], present: new Set(), temporary: [], refused: [] }
+    if (!entry.isFolder) note(entry.text, entry, found)
+    else if (entry.isPlain) await walk(spec.path, entry.text, { found, signal })
+    else found.refused.push(entry.text)
+    const files = await lookAt(
+      spec.path,
+      found.paths.filter((path) => isCopied(path)),
+    )
+    const refused = found.refused.filter((path) => isCopied(path))
+    if (files.length + refused.length > 0)
+      units.push({ ...found, refused, name: entry.text, kind: entry.isFolder ? 'folder' : 'file', files })
+  }
+  return units.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+type Found = { paths: string[]; present: Set<string>; temporary: string[]; refused: string[] }
+type Entry = {
+  readonly text: string
+  readonly isFolder: boolean
+  readonly isFile: boolean
+  readonly isPlain: boolean
+}
+
+const walk = async (
+  root: string,
+  folder: string,
+  context: { found: Found; signal: AbortSignal },
+): Promise<void> => {
+  const { found, signal } = context
+  signal.throwIfAborted()
+  for (const entry of (await readFolder(join(root, folder))) ?? []) {
+    const path = `${folder}/${entry.text}`
+    if (isNoise(entry.text)) continue
+    if (isTemporary(entry.text)) found.temporary.push(path)
+    else if (entry.isFile) note(path, entry, found)
+    else if (entry.isFolder && entry.isPlain) await walk(root, path, context)
+    else if (entry.isFolder) found.refused.push(path)
+  }
+}
+
+const note = (path: string, entry: Entry, found: Found): void => {
+  found.present.add(path)
+  if (entry.isPlain) found.paths.push(path)
+  else found.refused.push(path)
+}
+
+const readFolder = async (path: string): Promise<Entry[] | undefined> => {
+  try {
+    const entries = await readdir(path, { withFileTypes: true, encoding: 'buffer' })
+    return entries.map(readEntry)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw fileError(error, `cannot read the folder ${path}`)
+  }
+}
+
+const readEntry = (entry: Dirent<Buffer<ArrayBuffer>>): Entry => {
+  const text = entry.name.toString('utf8')
+  return {
+    text,
+    isFolder: entry.isDirectory(),
+    isFile: entry.isFile(),
+    // Lists of names are lines of text, and a pulled path is checked against the same rule on the laptop.
+    // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
+    isPlain: Buffer.from(text).equals(entry.name) && !/[\u0000-\u001f\u007f\\]/.test(text),
+  }
+}
+
+const lookAt = async (root: string, paths: readonly string[]): Promise<UnitFile[]> => {
+  const files: UnitFile[] = []
+  for (let start = 0; start < paths.length; start += LOOKS_AT_ONCE) {
+    const looks = paths.slice(start, start + LOOKS_AT_ONCE).map((path) => lookAtOne(root, path))
+    for (const file of await Promise.all(looks)) if (file) files.push(file)
+  }
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+const lookAtOne = async (root: string, path: string): Promise<UnitFile | undefined> => {
+  try {
+    const stats = await lstat(join(root, path), { bigint: true })
+    if (!stats.isFile()) return undefined
+    return {
+      path,
+      sizeBytes: Number(stats.size),
+      fingerprint: fingerprintOf(stats),
+      modifiedMs: Number(stats.mtimeMs),
+    }
+  } catch (error) {
+    // Removed between the listing and the look: the next look sees the folder without it.
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw fileError(error, `cannot look at ${join(root, path)}`)
+  }
+}

@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto'
+import { readFile, realpath } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { SyncSpec } from '../../shared/manifest/schema.ts'
+import type { Clock } from '../platform/clock.ts'
+import { inspectUnit } from './inspect-unit.ts'
+import { listUnits } from './list-units.ts'
+import { findOpenFiles } from './open-files.ts'
+import type { Unit } from './unit.ts'
+import { POINTER_FILES } from './unit.ts'
+
+/** A unit as this look found it. */
+export type ObservedUnit = Unit & {
+  /** Changes when any file of the unit does. */
+  readonly fingerprint: string
+  readonly verdict: Verdict
+}
+
+export type Verdict =
+  | { readonly state: 'complete'; readonly completeAt: string }
+  /** `waitMs`: it becomes complete by staying quiet this long; undefined when something else is missing. */
+  | {
+      readonly state: 'settling'
+      readonly reason: string
+      readonly waitMs: number | undefined
+      readonly unchangedMs: number
+    }
+  /** A name in it cannot be kept by remotes. */
+  | { readonly state: 'refused'; readonly reason: string }
+
+/** With a marker that is written last, this much quiet is enough. */
+const MARKED_SETTLE_MS = 2_000
+
+export type UnitObserver = {
+  /** Looks at everything now. undefined: the path does not exist. */
+  look(signal: AbortSignal): Promise<readonly ObservedUnit[] | undefined>
+}
+
+/**
+ * Looks at a sync's path again and again and judges each unit: complete = nothing says otherwise (names, markers,
+ * indexes, formats), nobody has it open for writing, and it was the same for `settle` as seen by this agent. Times of
+ * files and of the wall clock do not count, so neither future times nor a clock that is set matter (S31).
+ */
+export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }): UnitObserver => {
+  let seen = new Map<string, { fingerprint: string; sinceMs: number }>()
+  let formatFaults = new Map<string, string | null>()
+  let pointerTexts = new Map<string, string>()
+
+  const judge = async (unit: Unit, quietMs: number, look: Look): Promise<Verdict> => {
+    const refused = unit.refused[0]
+    if (refused !== undefined)
+      return { state: 'refused', reason: `the name ${JSON.stringify(refused)} cannot be kept by remotes` }
+    const settling = (reason: string, waitMs?: number): Verdict => ({
+      state: 'settling',
+      reason: `${unit.name}: ${reason}`,
+      waitMs,
+      unchangedMs: quietMs,
+    })
+    const inspection = await inspectUnit(unit, { spec, pointers: look.pointers, formatFaults })
+    if (inspection.state === 'incomplete') return settling(inspection.reason)
+    const settleMs = inspection.marked ? Math.min(MARKED_SETTLE_MS, spec.settle) : spec.settle
+    if (quietMs < settleMs) return settling('changed a moment ago', Math.ceil(settleMs - quietMs))
+    const writing = (await look.writing()).find((path) => unit.present.has(path))
+    if (writing !== undefined) return settling(`${writing} is open for writing`)
+    const newestMs = Math.max(0, ...unit.files.map((file) => file.modifiedMs))
+    return {
+      state: 'complete',
+      completeAt: new Date(Math.min(newestMs, clock.now().getTime())).toISOString(),
+    }
+  }
+
+  return {
+    look: async (signal) => {
+      const units = await listUnits(spec, signal)
+      const nowMs = clock.monotonicMs()
+      const pointers = await readPointers(spec.path)
+      let writing: Promise<readonly string[]> | undefined
+      const look: Look = {
+        pointers: [...pointers]
+          .filter(([name, text]) => pointerTexts.get(name) === text)
+          .map(([, text]) => text),
+        writing: () => (writing ??= findWriting(spec.path)),
+      }
+      const nextSeen: typeof seen = new Map()
+      const observed: ObservedUnit[] = []
+      for (const unit of units ?? []) {
+        signal.throwIfAborted()
+        const fingerprint = fingerprintOfUnit(unit)
+        const before = seen.get(unit.name)
+        const sinceMs = before?.fingerprint === fingerprint ? before.sinceMs : nowMs
+        nextSeen.set(unit.name, { fingerprint, sinceMs })
+        observed.push({ ...unit, fingerprint, verdict: await judge(unit, nowMs - sinceMs, look) })
+      }
+      seen = nextSeen
+      pointerTexts = pointers
+      const current = new Set(observed.flatMap((unit) => unit.files.map((file) => file.fingerprint)))
+      formatFaults = new Map([...formatFaults].filter(([fingerprint]) => current.has(fingerprint)))
+      return units && observed
+    },
+  }
+}
+
+type Look = { readonly pointers: readonly string[]; readonly writing: () => Promise<readonly string[]> }
+
+const fingerprintOfUnit = (unit: Unit): string => {
+  const hash = createHash('sha1')
+  for (const file of unit.files) hash.update(`${file.path}\0${file.fingerprint}\n`)
+  for (const path of [...unit.temporary, ...unit.refused]) hash.update(`${path}\n`)
+  return hash.digest('hex')
+}
+
+/** The pointer texts that a framework left in the folder; torn ones differ at the next look (S16). */
+const readPointers = async (root: string): Promise<Map<string, string>> => {
+  const found = new Map<string, string>()
+  for (const name of POINTER_FILES) {
+    const text = await readFile(join(root, name), 'utf8').catch(() => '')
+    if (text.trim()) found.set(name, text.trim())
+  }
+  return found
+}
+
+/** Files below the root that are open for writing, relative to it. */
+const findWriting = async (root: string): Promise<readonly string[]> => {
+  const real = await realpath(root)
+  const open = await findOpenFiles(real, { writingOnly: true })
+  return [...open].map((path) => path.slice(real.length + 1))
+}

@@ -1,0 +1,105 @@
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { Database } from '../platform/database.ts'
+
+/** One file of a stored copy: what the record on the remote says of it too. */
+export type StoredFile = { readonly path: string; readonly sizeBytes: number; readonly sha256: string }
+
+/** What is known of a unit at a destination. `started`: a copy began, so what lies there may be a part. */
+export type UnitCopy = {
+  readonly digest: string
+  readonly state: 'started' | 'stored'
+  readonly verifiedBy: 'hash' | 'size' | null
+  readonly files: readonly StoredFile[]
+}
+
+/** How a sync is doing, kept over restarts. */
+export type SyncHealth = {
+  readonly lastSuccessAt: string | null
+  readonly consecutiveFailures: number
+  readonly problem: Problem | null
+}
+
+export type UnitKey = { readonly sync: string; readonly destination: string; readonly unit: string }
+
+/** Days after which the hash of a file that was not hashed again is forgotten. */
+const KEEP_HASHES_DAYS = 90
+
+export type SyncStore = ReturnType<typeof createSyncStore>
+
+/** The rows of the sync room. */
+export const createSyncStore = (db: Database, now: () => Date) => {
+  const copies = db.prepare<[string, string], UnitRow>(
+    'SELECT unit, digest, state, verified_by, files FROM sync_units WHERE sync = ? AND destination = ?',
+  )
+  const saveCopy = db.prepare(
+    `INSERT INTO sync_units (sync, destination, unit, digest, state, verified_by, files, stored_at)
+     VALUES (@sync, @destination, @unit, @digest, @state, @verifiedBy, @files, @storedAt)
+     ON CONFLICT DO UPDATE SET digest = excluded.digest, state = excluded.state,
+       verified_by = excluded.verified_by, files = excluded.files, stored_at = excluded.stored_at`,
+  )
+  const forgetCopy = db.prepare<[string, string, string]>(
+    'DELETE FROM sync_units WHERE sync = ? AND destination = ? AND unit = ?',
+  )
+  const health = db.prepare<[string], HealthRow>(
+    'SELECT last_success_at, consecutive_failures, problem FROM sync_state WHERE sync = ?',
+  )
+  const saveHealth = db.prepare(
+    `INSERT INTO sync_state (sync, last_success_at, consecutive_failures, problem)
+     VALUES (@sync, @lastSuccessAt, @consecutiveFailures, @problem)
+     ON CONFLICT DO UPDATE SET last_success_at = excluded.last_success_at,
+       consecutive_failures = excluded.consecutive_failures, problem = excluded.problem`,
+  )
+  const hash = db.prepare<[string, string], { value: string }>(
+    'SELECT value FROM sync_hashes WHERE fingerprint = ? AND algorithm = ?',
+  )
+  const saveHash = db.prepare('INSERT OR REPLACE INTO sync_hashes VALUES (?, ?, ?, ?)')
+  const forgetHashes = db.prepare('DELETE FROM sync_hashes WHERE hashed_at < ?')
+
+  return {
+    copies: (sync: string, destination: string): ReadonlyMap<string, UnitCopy> =>
+      new Map(copies.all(sync, destination).map((row) => [row.unit, copyOf(row)])),
+    saveCopy: (key: UnitKey, copy: UnitCopy): void => {
+      const storedAt = copy.state === 'stored' ? now().toISOString() : null
+      saveCopy.run({ ...key, ...copy, files: JSON.stringify(copy.files), storedAt })
+    },
+    forgetCopy: (key: UnitKey): void => void forgetCopy.run(key.sync, key.destination, key.unit),
+
+    health: (sync: string): SyncHealth => {
+      const row = health.get(sync)
+      return {
+        lastSuccessAt: row?.last_success_at ?? null,
+        consecutiveFailures: row?.consecutive_failures ?? 0,
+        problem: row?.problem ? (JSON.parse(row.problem) as Problem) : null,
+      }
+    },
+    saveHealth: (sync: string, value: SyncHealth): void => {
+      saveHealth.run({ ...value, sync, problem: value.problem ? JSON.stringify(value.problem) : null })
+    },
+
+    hash: (fingerprint: string, algorithm: string): string | undefined =>
+      hash.get(fingerprint, algorithm)?.value,
+    saveHash: (fingerprint: string, algorithm: string, value: string): void => {
+      saveHash.run(fingerprint, algorithm, value, now().toISOString())
+    },
+    /** Drops hashes of files that nobody asked about for long; call it once at start. */
+    forgetOldHashes: (): void => {
+      forgetHashes.run(new Date(now().getTime() - KEEP_HASHES_DAYS * 864e5).toISOString())
+    },
+  }
+}
+
+type UnitRow = {
+  unit: string
+  digest: string
+  state: 'started' | 'stored'
+  verified_by: 'hash' | 'size' | null
+  files: string
+}
+type HealthRow = { last_success_at: string | null; consecutive_failures: number; problem: string | null }
+
+const copyOf = (row: UnitRow): UnitCopy => ({
+  digest: row.digest,
+  state: row.state,
+  verifiedBy: row.verified_by,
+  files: JSON.parse(row.files) as StoredFile[],
+})

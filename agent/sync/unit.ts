@@ -1,0 +1,51 @@
+import type { BigIntStats } from 'node:fs'
+
+/** One file as the last look saw it. */
+export type UnitFile = {
+  /** Relative to the sync's path: where it lies on the remote too. */
+  readonly path: string
+  readonly sizeBytes: number
+  readonly fingerprint: string
+  readonly modifiedMs: number
+}
+
+/**
+ * What is copied as one: a folder directly under the sync's path with everything in it, or a single file there.
+ */
+export type Unit = {
+  readonly name: string
+  readonly kind: 'folder' | 'file'
+  /** The files that are copied, by path. */
+  readonly files: readonly UnitFile[]
+  /** Every file there is, copied or not, relative to the sync's path: markers and indexes are looked up here. */
+  readonly present: ReadonlySet<string>
+  /** Names that say “not finished yet”. */
+  readonly temporary: readonly string[]
+  /** Names that no remote keeps as they are: the unit is not copied, and this is said. */
+  readonly refused: readonly string[]
+}
+
+/** Changes with every write, replacement, and restored modification time (which moves the change time). */
+export const fingerprintOf = (stats: BigIntStats): string =>
+  `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`
+
+/** The path of a unit's file relative to the unit; for a single file its name. */
+export const pathInUnit = (
+  unit: { readonly name: string; readonly kind: Unit['kind'] },
+  path: string,
+): string => (unit.kind === 'folder' ? path.slice(unit.name.length + 1) : path)
+
+/** Files whose text names the newest checkpoint: copied after the checkpoints, never a checkpoint themselves. */
+export const POINTER_FILES: readonly string[] = ['latest', 'latest_checkpointed_iteration.txt']
+
+/** What frameworks write after everything else of a checkpoint; it is the last to arrive on the remote too. */
+export const MARKER_FILES: readonly string[] = [
+  'trainer_state.json',
+  '.metadata',
+  '.complete',
+  '_SUCCESS',
+  'latest',
+]
+
+/** Our own files beside the user's, on both sides. */
+export const OWN_FOLDER = '.gpu-agent'
