@@ -35,7 +35,7 @@ export const readAnswers = (reference: SourceReference, answers: readonly Answer
     gitSha1:
       reference.kind === 'hf' && tag !== undefined && /^[0-9a-f]{40}$/i.test(tag) ? tag.toLowerCase() : null,
     commit: commitOf(published('x-repo-commit')),
-    validator: last ? validatorOf(last.reply.headers) : null,
+    validator: last && last.reply.status < 300 ? validatorOf(last.reply.headers) : null,
   }
 }
 

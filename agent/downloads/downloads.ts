@@ -1,0 +1,158 @@
+import pLimit from 'p-limit'
+import { problemFrom } from '../../shared/contract/errors.ts'
+import type { Report } from '../../shared/contract/events.ts'
+import type { DownloadRow, Progress } from '../../shared/contract/records.ts'
+import type { Fetcher } from '../../shared/sources/fetcher.ts'
+import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Database } from '../platform/database.ts'
+import type { Log } from '../platform/log.ts'
+import { fetchFile } from './fetch-file.ts'
+import { createFileRow, etaSeconds, type FileRow } from './file-row.ts'
+import type { FileOutcome, PlannedFile } from './planned-file.ts'
+import { findProven } from './proven.ts'
+import { createVerifiedFiles } from './verified-files.ts'
+
+export type DownloadLimits = {
+  /** Files at once. */
+  readonly files: number
+  readonly connectionsPerFile: number
+  /** Most bytes that one request asks for. */
+  readonly segmentBytes: number
+}
+
+const DEFAULT_LIMITS: DownloadLimits = { files: 4, connectionsPerFile: 4, segmentBytes: 64 * 2 ** 20 }
+
+export type DownloadsDeps = {
+  readonly db: Database
+  readonly resolve: ResolveDeps
+  readonly http: { readonly fetch: Fetcher }
+  readonly clock: Clock
+  readonly report: Report
+  readonly log?: Log
+  readonly limits?: Partial<DownloadLimits>
+}
+
+export type Downloads = {
+  /**
+   * Brings every file to its destination: required before optional ones, large before small ones, several at once. One
+   * file's failure is its outcome and stops no other. Rejects only with the signal's reason, after all have let go.
+   */
+  readonly fetchAll: (
+    files: readonly PlannedFile[],
+    context: { readonly signal: AbortSignal },
+  ) => Promise<readonly FileOutcome[]>
+  /** True when the file was verified before and lies unchanged on disk: one look, no reading. */
+  readonly isProven: (file: PlannedFile) => Promise<boolean>
+  /** The files of the current set, or of the last one. */
+  readonly rows: () => DownloadRow[]
+  readonly progress: () => Progress
+}
+
+/** The one part of the agent that fetches files. Whoever asks, a destination has one transfer at a time. */
+export const createDownloads = (deps: DownloadsDeps): Downloads => {
+  const { clock, report } = deps
+  const limits = { ...DEFAULT_LIMITS, ...deps.limits }
+  const verified = createVerifiedFiles(deps.db, clock)
+  const limit = pLimit(limits.files)
+  const rows = new Map<string, FileRow>()
+  const atWork = new Map<string, Promise<unknown>>()
+  let sets = 0
+
+  const fetchOne = async (
+    file: PlannedFile,
+    context: { readonly row: FileRow; readonly signal: AbortSignal },
+  ): Promise<FileOutcome> => {
+    const { row, signal } = context
+    try {
+      signal.throwIfAborted()
+      const warning = await fetchFile(file, {
+        resolve: deps.resolve,
+        fetch: deps.http.fetch,
+        limits: { connections: limits.connectionsPerFile, segmentBytes: limits.segmentBytes },
+        verified,
+        clock,
+        report,
+        row,
+        signal,
+      })
+      row.update({ problem: warning })
+      return { to: file.to, state: 'done', problem: warning, optional: file.optional }
+    } catch (error) {
+      const problem = problemFrom(error, file.to, file.optional ? 'warning' : 'error')
+      row.update({ state: 'failed', problem, connections: 0 })
+      if (!signal.aborted) {
+        report({
+          type: 'download.failed',
+          subject: file.to,
+          data: { code: problem.code, message: problem.message, optional: file.optional },
+        })
+        deps.log?.warn('a download failed', { to: file.to, code: problem.code, message: problem.message })
+      }
+      return { to: file.to, state: 'failed', problem, optional: file.optional }
+    }
+  }
+
+  /** The second who asks for a destination waits for the first, then finds the file there. */
+  const inTurn = async <T>(path: string, work: () => Promise<T>): Promise<T> => {
+    const before = atWork.get(path)
+    const mine = (before ?? Promise.resolve()).then(work)
+    atWork.set(path, mine)
+    try {
+      return await mine
+    } finally {
+      if (atWork.get(path) === mine) atWork.delete(path)
+    }
+  }
+
+  return {
+    fetchAll: async (files, { signal }) => {
+      if (sets === 0) rows.clear()
+      sets += 1
+      try {
+        const ordered = inOrder(files).map((file) => {
+          const row = createFileRow(file, clock)
+          rows.set(file.path, row)
+          return { file, row }
+        })
+        const outcomes = await Promise.all(
+          ordered.map(({ file, row }) =>
+            inTurn(file.path, () => limit(() => fetchOne(file, { row, signal }))),
+          ),
+        )
+        signal.throwIfAborted()
+        const byDestination = new Map(outcomes.map((outcome, index) => [ordered[index]?.file, outcome]))
+        return files.flatMap((file) => byDestination.get(file) ?? [])
+      } finally {
+        sets -= 1
+      }
+    },
+    isProven: async (file) => (await findProven(file, { verified, resolve: deps.resolve })) !== undefined,
+    rows: () => [...rows.values()].map((row) => row.read()),
+    progress: () => sumUp([...rows.values()].map((row) => row.read())),
+  }
+}
+
+/** A large file decides how long the set takes, and a required one whether it is good for anything. */
+const inOrder = (files: readonly PlannedFile[]): readonly PlannedFile[] =>
+  files.toSorted(
+    (a, b) =>
+      Number(a.optional) - Number(b.optional) || sizeOf(b) - sizeOf(a) || a.path.localeCompare(b.path),
+  )
+
+/** A file of unknown size may be the largest. */
+const sizeOf = (file: PlannedFile): number => file.sizeBytes ?? Number.MAX_SAFE_INTEGER
+
+const sumUp = (rows: readonly DownloadRow[]): Progress => {
+  const bytesDone = rows.reduce((sum, row) => sum + row.bytesDone, 0)
+  const bytesTotal = rows.some((row) => row.bytesTotal === null)
+    ? null
+    : rows.reduce((sum, row) => sum + (row.bytesTotal ?? 0), 0)
+  const bytesPerSecond = rows.reduce((sum, row) => sum + row.bytesPerSecond, 0)
+  return {
+    bytesDone,
+    bytesTotal,
+    bytesPerSecond,
+    etaSeconds: etaSeconds({ bytesDone, bytesTotal }, bytesPerSecond),
+  }
+}

@@ -1,0 +1,169 @@
+import { lstat, readdir, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { AgentError, type ErrorCode, type Problem } from '../../shared/contract/errors.ts'
+import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
+import { resolveSource } from '../../shared/sources/resolve-source.ts'
+import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
+import { checkDestination } from './destination.ts'
+import type { FileContext } from './file-context.ts'
+import { type Chosen, fillPart } from './fill-part.ts'
+import { hashFile } from './hash-file.ts'
+import { findMismatch, installPart } from './install-part.ts'
+import { type Expected, judgeSource } from './judge-source.ts'
+import { discardPart } from './part-file.ts'
+import type { PlannedFile } from './planned-file.ts'
+import { findProven } from './proven.ts'
+import type { VerifiedFile } from './verified-files.ts'
+
+/**
+ * Brings one file to its destination, verified: by what is there already, else from its sources in their order. Why a
+ * source was given up is reported before the next one is asked. Returns a warning, or null.
+ * @throws AgentError of the primary source when none gave the file; of the destination or the disk; the signal's reason
+ */
+export const fetchFile = async (file: PlannedFile, context: FileContext): Promise<Problem | null> => {
+  const { row, signal } = context
+  await checkDestination(file)
+  const proven = await findProven(file, context)
+  if (proven) {
+    row.finish(proven)
+    return null
+  }
+  const stated: Expected = { sha256: file.sha256, sizeBytes: file.sizeBytes, gitSha1: null }
+  if (await keepExisting(file, { ...context, expected: stated, reference: null })) return null
+
+  const failures: AgentError[] = []
+  let primary: ResolvedSource | undefined
+  for (const [index, reference] of file.from.entries()) {
+    row.update({ state: 'resolving', source: nameOf(reference, context) })
+    try {
+      const source = await resolveSource(reference, { ...context.resolve, signal })
+      if (index === 0) primary = source
+      const { expected, warning } = judgeSource(source, { file, primary })
+      const chosen = { ...context, reference, source, expected }
+      if (file.sha256 === null && (await keepExisting(file, { ...chosen, reference: source.reference })))
+        return warning
+      await fetchFrom(file, chosen)
+      return warning
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof AgentError) || LOCAL.includes(error.code)) throw error
+      failures.push(error)
+      const next = file.from[index + 1]
+      context.report({
+        type: 'download.source-failed',
+        subject: file.to,
+        data: {
+          source: nameOf(reference, context),
+          code: error.code,
+          message: error.message,
+          next: next === undefined ? null : nameOf(next, context),
+        },
+      })
+    }
+  }
+  throw summarize(file, failures)
+}
+
+/** Failures of the box itself: another source would meet them too. */
+const LOCAL: readonly ErrorCode[] = ['disk_full', 'read_only', 'io_error', 'destination_invalid', 'internal']
+
+/** Fetches and verifies from one source; wrong bytes and a file that changed under the transfer get one new attempt. */
+const fetchFrom = async (file: PlannedFile, first: FileContext & Chosen): Promise<void> => {
+  const { row, signal } = first
+  const startedMs = first.clock.monotonicMs()
+  let chosen = first
+  let mismatches = 0
+  let changes = 0
+  try {
+    for (;;) {
+      try {
+        await fillPart(file, { ...chosen, onDiskFull: () => removeQuarantined(file.path) })
+        const verified = await installPart(file, { ...chosen, reference: chosen.source.reference })
+        row.finish(verified)
+        first.report({
+          type: 'download.done',
+          subject: file.to,
+          data: {
+            source: verified.source,
+            sizeBytes: verified.sizeBytes,
+            sha256: verified.sha256,
+            seconds: Math.round((first.clock.monotonicMs() - startedMs) / 100) / 10,
+          },
+        })
+        return
+      } catch (error) {
+        signal.throwIfAborted()
+        const code = error instanceof AgentError ? error.code : undefined
+        if (code === 'hash_mismatch' && mismatches === 0) mismatches += 1
+        else if (code === 'source_changed' && changes === 0) {
+          changes += 1
+          await discardPart(file.path)
+          const source = await resolveSource(chosen.reference, { ...chosen.resolve, signal })
+          const { expected } = judgeSource(source, { file, primary: source })
+          chosen = { ...chosen, source, expected }
+        } else {
+          // A page or an error under a model's name is nothing to continue from.
+          if (code === 'not_a_model' || code === 'login_required') await discardPart(file.path)
+          throw error
+        }
+        row.countRetry()
+      }
+    }
+  } finally {
+    if (mismatches > 0) await removeQuarantined(file.path)
+  }
+}
+
+/** Takes a file that is there already when its bytes are the right ones; there must be a hash to say so. */
+const keepExisting = async (
+  file: PlannedFile,
+  context: FileContext & { readonly expected: Expected; readonly reference: string | null },
+): Promise<boolean> => {
+  const { expected, row } = context
+  if (expected.sha256 === null && expected.gitSha1 === null) return false
+  const stats = await lstat(file.path).catch(() => undefined)
+  if (stats === undefined || (expected.sizeBytes !== null && stats.size !== expected.sizeBytes)) return false
+  row.update({ state: 'verifying' })
+  const hashes = await hashFile({ path: file.path, withGitSha1: expected.gitSha1 !== null }, context)
+  if (findMismatch(hashes, { expected, subject: file.to })) return false
+  const verified: VerifiedFile = await context.verified.add({
+    path: file.path,
+    source: context.reference,
+    sizeBytes: hashes.sizeBytes,
+    sha256: hashes.sha256,
+  })
+  await discardPart(file.path)
+  row.finish(verified)
+  return true
+}
+
+const removeQuarantined = async (path: string): Promise<void> => {
+  const prefix = `${basename(path)}.bad-`
+  const names = await readdir(dirname(path)).catch(() => [])
+  await Promise.all(
+    names
+      .filter((name) => name.startsWith(prefix) && /^[0-9a-f]{8}$/.test(name.slice(prefix.length)))
+      .map((name) => rm(join(dirname(path), name), { force: true })),
+  )
+}
+
+/** Without secrets, also where it is not a source at all. */
+const nameOf = (reference: string, { resolve }: FileContext): string => {
+  try {
+    return formatSource(parseSource(reference, resolve))
+  } catch {
+    return reference.replace(/\?.*/s, '')
+  }
+}
+
+/** The primary's failure is what its user must mend; the mirrors' are told with it. */
+const summarize = (file: PlannedFile, failures: readonly AgentError[]): AgentError => {
+  const [first, ...others] = failures
+  if (first === undefined) return new AgentError('bad_request', `${file.to} has no source`)
+  if (others.length === 0) return first
+  return new AgentError(
+    first.code,
+    `no source gave ${file.to}: ${failures.map((failure) => failure.message).join('; ')}`,
+    { hint: first.hint, cause: first },
+  )
+}

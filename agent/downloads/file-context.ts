@@ -1,0 +1,19 @@
+import type { Report } from '../../shared/contract/events.ts'
+import type { Fetcher } from '../../shared/sources/fetcher.ts'
+import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { FileRow } from './file-row.ts'
+import type { TransferLimits } from './transfer-job.ts'
+import type { VerifiedFiles } from './verified-files.ts'
+
+/** What every step of fetching one file works with. */
+export type FileContext = {
+  readonly resolve: ResolveDeps
+  readonly fetch: Fetcher
+  readonly verified: VerifiedFiles
+  readonly clock: Clock
+  readonly report: Report
+  readonly limits: TransferLimits
+  readonly row: FileRow
+  readonly signal: AbortSignal
+}

@@ -1,0 +1,143 @@
+import { basename } from 'node:path'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import { resolveSource } from '../../shared/sources/resolve-source.ts'
+import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
+import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
+import { freeBytes } from '../platform/files.ts'
+import { createDataAddress } from './data-address.ts'
+import type { FileContext } from './file-context.ts'
+import type { Expected } from './judge-source.ts'
+import { openPart, type PartFile, type PartIdentity } from './part-file.ts'
+import type { PlannedFile } from './planned-file.ts'
+import { createSourceRules } from './source-rules.ts'
+import { transfer } from './transfer.ts'
+
+export type Chosen = {
+  /** As the manifest wrote it: it may hold what its canonical spelling leaves out. */
+  readonly reference: string
+  readonly source: ResolvedSource
+  readonly expected: Expected
+}
+
+const LOOK_FOR_ROOM_EVERY_MS = 3_000
+/** Room for some seconds of work; less would only run full again at once. */
+const ROOM_BYTES = 8 * 2 ** 20
+
+/**
+ * Completes the partial file from one source. A full disk is no failure: everything stops, the partial file and its
+ * record stay, and it goes on by itself when there is room again.
+ * @throws AgentError from the source, the content checks or the disk; the signal's reason
+ */
+export const fillPart = async (
+  file: PlannedFile,
+  context: FileContext & Chosen & { readonly onDiskFull: () => Promise<void> },
+): Promise<void> => {
+  for (let pauses = 0; ; pauses += 1) {
+    try {
+      await fillOnce(file, { ...context, isFirst: pauses === 0 })
+      return
+    } catch (error) {
+      if (!(error instanceof AgentError) || error.code !== 'disk_full') throw error
+      context.row.update({
+        state: 'waiting',
+        problem: problemFrom(error, file.to, 'warning'),
+        connections: 0,
+      })
+      if (pauses === 0)
+        context.report({
+          type: 'download.waiting',
+          subject: file.to,
+          data: { code: error.code, message: error.message },
+        })
+      await context.onDiskFull()
+      await waitForRoom(file, context)
+    }
+  }
+}
+
+const fillOnce = async (
+  file: PlannedFile,
+  context: FileContext & Chosen & { readonly isFirst: boolean },
+): Promise<void> => {
+  const { row, signal, clock } = context
+  // A source that does not say its size is believed to have the known one.
+  const source = { ...context.source, sizeBytes: context.source.sizeBytes ?? context.expected.sizeBytes }
+  const part = await openPart(file.path, { identity: identityOf(source, context.expected), clock })
+  try {
+    row.update({
+      state: 'downloading',
+      problem: null,
+      bytesDone: part.resumedBytes,
+      bytesTotal: source.sizeBytes,
+      sha256: context.expected.sha256,
+    })
+    if (context.isFirst) announce(file, { ...context, part, source })
+    await transfer(
+      {
+        name: basename(file.path),
+        source,
+        part,
+        clock,
+        fetch: context.fetch,
+        limits: context.limits,
+        rules: createSourceRules(source, context.resolve),
+        address: createDataAddress(source, {
+          clock,
+          renew: (renewSignal) => resolveSource(pinned(context), { ...context.resolve, signal: renewSignal }),
+        }),
+        onBytes: row.add,
+        onRetry: row.countRetry,
+        onConnections: (connections) => row.update({ connections }),
+        onRestart: () => row.update({ bytesDone: 0 }),
+      },
+      { signal },
+    )
+  } catch (error) {
+    // What failed first is what counts; the record is written as far as that is possible.
+    await part.close().catch(() => undefined)
+    throw error
+  }
+  await part.close()
+}
+
+const identityOf = (source: ResolvedSource, expected: Expected): PartIdentity => ({
+  sizeBytes: source.sizeBytes,
+  sha256: expected.sha256,
+  version:
+    expected.sha256 === null
+      ? `${source.reference} ${expected.gitSha1 ?? source.validator ?? source.commit ?? ''}`
+      : null,
+})
+
+/** Asked for again, a branch may have moved; the commit that the first answer named has not. */
+const pinned = ({ reference, source, resolve }: FileContext & Chosen): string => {
+  const parsed = parseSource(reference, resolve)
+  return parsed.kind === 'hf' && source.commit !== null
+    ? formatSource({ ...parsed, revision: source.commit })
+    : reference
+}
+
+const announce = (
+  file: PlannedFile,
+  context: FileContext & { readonly part: PartFile; readonly source: ResolvedSource },
+): void => {
+  const { part, source } = context
+  context.report({
+    type: part.resumedBytes > 0 ? 'download.resumed' : 'download.started',
+    subject: file.to,
+    data: {
+      source: source.reference,
+      sizeBytes: source.sizeBytes,
+      commit: source.commit,
+      resumedBytes: part.resumedBytes,
+      ...(part.discarded ? { discardedBytes: part.discarded.bytes, discarded: part.discarded.why } : {}),
+    },
+  })
+}
+
+const waitForRoom = async (file: PlannedFile, context: FileContext): Promise<void> => {
+  const { bytesDone, bytesTotal } = context.row.read()
+  const missing = bytesTotal === null ? ROOM_BYTES : Math.max(0, bytesTotal - bytesDone)
+  do await context.clock.sleep(LOOK_FOR_ROOM_EVERY_MS, context.signal)
+  while ((await freeBytes(file.path)) < Math.min(ROOM_BYTES, missing))
+}

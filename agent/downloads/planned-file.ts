@@ -1,0 +1,25 @@
+import type { Problem } from '../../shared/contract/errors.ts'
+
+/** One file of a plan: where it goes and what it may come from. */
+export type PlannedFile = {
+  /** The destination in the manifest's words; the name in rows, events and problems. */
+  readonly to: string
+  /** Absolute destination. */
+  readonly path: string
+  /** The folder that `path` was joined to, in which symbolic links are refused; null when the manifest gave a path. */
+  readonly root: string | null
+  /** The primary source, then the mirrors. */
+  readonly from: readonly string[]
+  readonly sha256: string | null
+  readonly sizeBytes: number | null
+  readonly optional: boolean
+  readonly allowPickle: boolean
+}
+
+/** How a file ended. A file that is `done` may still carry a warning. */
+export type FileOutcome = {
+  readonly to: string
+  readonly state: 'done' | 'failed'
+  readonly problem: Problem | null
+  readonly optional: boolean
+}
