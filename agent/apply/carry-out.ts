@@ -37,7 +37,10 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
   context.enter('starting')
   // Sync comes first: what a process writes in its first minute is watched already.
   rooms.sync.configure(plan.syncs)
-  const processes = planProcesses(plan.manifest, python.ready)
+  const processes = planProcesses(plan.manifest, {
+    python: python.ready,
+    searchPath: rooms.probes.searchPath,
+  })
   const started = await rooms.processes.apply(processes.planned, { signal })
   const problems = withoutRepeats([
     ...provisioned,

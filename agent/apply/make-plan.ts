@@ -49,7 +49,10 @@ export const makePlan = async (
       .map((row) => row.name),
   )
   const decision = decide({ manifest, files, running }, facts)
-  const processes = planProcesses(manifest, python.plan)
+  const processes = planProcesses(manifest, {
+    python: python.plan,
+    searchPath: rooms.probes.searchPath,
+  })
   const problems = worstFirst(
     [
       ...read.problems,

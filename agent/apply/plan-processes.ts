@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
@@ -14,8 +15,11 @@ export type ProcessPython = {
 /** The processes of a manifest, resolved; refused variables and arguments are problems. */
 export const planProcesses = (
   manifest: Manifest,
-  python: ProcessPython | null,
+  context: { readonly python: ProcessPython | null; readonly searchPath: string },
 ): { readonly planned: readonly PlannedProcess[]; readonly problems: readonly Problem[] } => {
+  const { python, searchPath } = context
+  // The image's own programs (tensorboard beside its Python) stay on the path, after the overlay's.
+  const baseBin = manifest.python && dirname(manifest.python.interpreter)
   const planned: PlannedProcess[] = []
   const problems: Problem[] = []
   for (const [name, spec] of Object.entries(manifest.processes)) {
@@ -24,6 +28,7 @@ export const planProcesses = (
         planProcess(name, spec, {
           interpreter: python?.interpreter ?? null,
           binFolder: python?.binFolder ?? null,
+          searchPath: baseBin === undefined ? searchPath : `${baseBin}:${searchPath}`,
           environment: {
             ...python?.environment,
             ...(manifest.hf_home === undefined ? {} : { HF_HOME: manifest.hf_home }),

@@ -37,6 +37,8 @@ export type PlanContext = {
   readonly binFolder: string | null
   /** Variables for every process (HF_HOME and the like); those that the specification declares win. */
   readonly environment: Readonly<Record<string, string>>
+  /** Where programs are looked for; the system's usual places by default. */
+  readonly searchPath?: string
 }
 
 const COMFYUI_START_MS = 600_000
@@ -48,10 +50,12 @@ const COMFYUI_START_MS = 600_000
  */
 export const planProcess = (name: string, spec: ProcessSpec, context: PlanContext): PlannedProcess => {
   const argv = spec.kind === 'comfyui' ? comfyuiArgv(name, spec, context) : commandArgv(spec.command, context)
-  const environment = processEnvironment(
-    { ...context.environment, ...spec.env },
-    { name, binFolder: context.binFolder },
-  )
+  const environment = processEnvironment(spec.env, {
+    name,
+    binFolder: context.binFolder,
+    provided: context.environment,
+    ...(context.searchPath === undefined ? {} : { searchPath: context.searchPath }),
+  })
   const cwd = spec.working_dir ?? '/'
   const url = spec.kind === 'comfyui' ? `http://127.0.0.1:${spec.port}/` : readyUrl(spec)
   const readiness = planReadiness(spec)

@@ -16,11 +16,18 @@ const SYSTEM_PATH =
  * The whole environment of a process: the declared variables on a fixed base. Nothing of the agent's own is inherited,
  * so none of its secrets leaks. HOME and USER are added at the start: they are those of the account it runs under.
  * @param options.binFolder the overlay's bin folder, first on PATH; null without an overlay
+ * @param options.provided what the agent itself adds (the overlay's constraints, HF_HOME); not checked, and it wins
+ * @param options.searchPath where programs are looked for when the manifest sets no PATH; the system's by default
  * @throws AgentError invalid_manifest for a variable that would run foreign code
  */
 export const processEnvironment = (
   declared: Readonly<Record<string, string>>,
-  options: { readonly name: string; readonly binFolder: string | null },
+  options: {
+    readonly name: string
+    readonly binFolder: string | null
+    readonly provided?: Readonly<Record<string, string>>
+    readonly searchPath?: string
+  },
 ): Readonly<Record<string, string>> => {
   for (const [variable, value] of Object.entries(declared)) {
     if (REFUSED.test(variable))
@@ -42,6 +49,9 @@ export const processEnvironment = (
     // Without it a Python program without a terminal keeps its output to itself for minutes.
     PYTHONUNBUFFERED: '1',
     ...declared,
-    PATH: [options.binFolder ?? '', declared['PATH'] ?? SYSTEM_PATH].filter(Boolean).join(delimiter),
+    ...options.provided,
+    PATH: [options.binFolder ?? '', declared['PATH'] ?? options.searchPath ?? SYSTEM_PATH]
+      .filter(Boolean)
+      .join(delimiter),
   }
 }
