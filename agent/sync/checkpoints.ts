@@ -46,8 +46,8 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
     // After a restart of the agent nothing has been quiet for long; what was stored before is known to be complete.
     const isResting = verdict.state === 'settling' && verdict.waitMs !== undefined
     if (verdict.state !== 'complete' && !isResting) return undefined
-    const newestMs = Math.max(0, ...unit.files.map((file) => file.modifiedMs))
-    const completeAt = verdict.state === 'complete' ? verdict.completeAt : new Date(newestMs).toISOString()
+    const completeAt =
+      verdict.state === 'complete' ? verdict.completeAt : new Date(unit.modifiedMs).toISOString()
     const root = run.planned.spec.path
     const sealed = await sealUnit(unit, { root, completeAt, hashFile: deps.hashFile, signal }).catch(
       (error: unknown) => {
@@ -74,26 +74,28 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
     }
   }
 
-  const all = async (
-    sync: string | null,
-    context: { name?: string; signal: AbortSignal },
-  ): Promise<Known[]> => {
+  const look = async (sync: string | null, signal: AbortSignal): Promise<readonly Looked[]> => {
     const runs = deps.runs().filter((run) => sync === null || run.planned.spec.name === sync)
     if (sync !== null && runs.length === 0) throw new AgentError('not_found', `there is no sync ${sync}`)
-    const known: Known[] = []
+    const looked: Looked[] = []
     for (const run of runs)
-      for (const unit of await run.lookNow(context.signal)) {
-        if (POINTER_FILES.includes(unit.name)) continue
-        if (context.name !== undefined && unit.name !== context.name) continue
-        const one = await know(run, unit, context.signal)
-        if (one) known.push(one)
-      }
-    return known.sort(newestFirst)
+      for (const unit of await run.lookNow(signal))
+        if (!POINTER_FILES.includes(unit.name)) looked.push({ run, unit })
+    return looked.sort(newestFirst)
   }
 
   const find = async ({ sync, name }: CheckpointName, signal: AbortSignal): Promise<Known> => {
-    const known = await all(sync, name === 'latest' ? { signal } : { name, signal })
-    const found = known.find(isCheckpoint) ?? known[0]
+    const looked = await look(sync, signal)
+    // A log beside the checkpoints may be newer than they are; it is the latest only where there is nothing else.
+    const candidates =
+      name === 'latest'
+        ? [
+            ...looked.filter(({ unit }) => isCheckpoint(unit)),
+            ...looked.filter(({ unit }) => !isCheckpoint(unit)),
+          ]
+        : looked.filter(({ unit }) => unit.name === name)
+    let found: Known | undefined
+    for (const { run, unit } of candidates) if ((found ??= await know(run, unit, signal))) break
     if (!found)
       throw new AgentError(
         'not_found',
@@ -110,16 +112,14 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
   }
 
   return {
-    list: async (sync: string | null, signal: AbortSignal): Promise<readonly CheckpointRow[]> =>
-      (await all(sync, { signal })).map((known) => ({
-        name: known.name,
-        sync: known.sync,
-        files: known.files.length,
-        sizeBytes: known.files.reduce((sum, file) => sum + file.sizeBytes, 0),
-        completeAt: known.completeAt,
-        digest: known.digest,
-        remoteState: known.run.remoteState(known.name, known.digest),
-      })),
+    list: async (sync: string | null, signal: AbortSignal): Promise<readonly CheckpointRow[]> => {
+      const rows: CheckpointRow[] = []
+      for (const { run, unit } of await look(sync, signal)) {
+        const known = await know(run, unit, signal)
+        if (known) rows.push(rowOf(known))
+      }
+      return rows
+    },
 
     /** @throws AgentError not_found */
     files: async (which: CheckpointName, signal: AbortSignal): Promise<CheckpointFiles> => {
@@ -174,6 +174,18 @@ const openFile = async (known: Known, path: string): Promise<OpenCheckpointFile 
   return { handle, sizeBytes: file.sizeBytes, etag: `"sha256-${file.sha256}"`, path }
 }
 
+const rowOf = ({ run, name, sync, files, completeAt, digest }: Known): CheckpointRow => ({
+  name,
+  sync,
+  files: files.length,
+  sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
+  completeAt,
+  digest,
+  remoteState: run.remoteState(name, digest),
+})
+
+type Looked = { readonly run: SyncRun; readonly unit: ObservedUnit }
+
 /** By time, then by step: a new run that begins again at step 100 is newer than the old one's 1000. */
-const newestFirst = (a: Known, b: Known): number =>
-  b.completeAt.localeCompare(a.completeAt) || (stepOf(b.name) ?? 0) - (stepOf(a.name) ?? 0)
+const newestFirst = (a: Looked, b: Looked): number =>
+  b.unit.modifiedMs - a.unit.modifiedMs || (stepOf(b.unit.name) ?? 0) - (stepOf(a.unit.name) ?? 0)

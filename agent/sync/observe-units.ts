@@ -7,12 +7,14 @@ import { inspectUnit } from './inspect-unit.ts'
 import { listUnits } from './list-units.ts'
 import { findOpenFiles } from './open-files.ts'
 import type { Unit } from './unit.ts'
-import { POINTER_FILES } from './unit.ts'
+import { modifiedMsOf, POINTER_FILES } from './unit.ts'
 
 /** A unit as this look found it. */
 export type ObservedUnit = Unit & {
   /** Changes when any file of the unit does. */
   readonly fingerprint: string
+  /** When it was written last, by the files' own times. */
+  readonly modifiedMs: number
   readonly verdict: Verdict
 }
 
@@ -42,7 +44,7 @@ export type UnitObserver = {
  * files and of the wall clock do not count, so neither future times nor a clock that is set matter (S31).
  */
 export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }): UnitObserver => {
-  let seen = new Map<string, { fingerprint: string; sinceMs: number }>()
+  let seen = new Map<string, Seen>()
   let formatFaults = new Map<string, string | null>()
   let pointerTexts = new Map<string, string>()
 
@@ -62,11 +64,8 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
     if (quietMs < settleMs) return settling('changed a moment ago', Math.ceil(settleMs - quietMs))
     const writing = (await look.writing()).find((path) => unit.present.has(path))
     if (writing !== undefined) return settling(`${writing} is open for writing`)
-    const newestMs = Math.max(0, ...unit.files.map((file) => file.modifiedMs))
-    return {
-      state: 'complete',
-      completeAt: new Date(Math.min(newestMs, clock.now().getTime())).toISOString(),
-    }
+    const completeMs = Math.min(modifiedMsOf(unit), clock.now().getTime())
+    return { state: 'complete', completeAt: new Date(completeMs).toISOString() }
   }
 
   return {
@@ -88,8 +87,13 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
         const fingerprint = fingerprintOfUnit(unit)
         const before = seen.get(unit.name)
         const sinceMs = before?.fingerprint === fingerprint ? before.sinceMs : nowMs
-        nextSeen.set(unit.name, { fingerprint, sinceMs })
-        observed.push({ ...unit, fingerprint, verdict: await judge(unit, nowMs - sinceMs, look) })
+        // What was complete stays so until it changes, so what is long stored is not read again and again.
+        const verdict =
+          before?.fingerprint === fingerprint && before.verdict.state === 'complete'
+            ? before.verdict
+            : await judge(unit, nowMs - sinceMs, look)
+        nextSeen.set(unit.name, { fingerprint, sinceMs, verdict })
+        observed.push({ ...unit, fingerprint, modifiedMs: modifiedMsOf(unit), verdict })
       }
       seen = nextSeen
       pointerTexts = pointers
@@ -99,6 +103,8 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
     },
   }
 }
+
+type Seen = { readonly fingerprint: string; readonly sinceMs: number; readonly verdict: Verdict }
 
 type Look = { readonly pointers: readonly string[]; readonly writing: () => Promise<readonly string[]> }
 

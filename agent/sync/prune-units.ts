@@ -17,7 +17,7 @@ export const isCheckpoint = (unit: { readonly name: string; readonly kind: 'fold
 export type PruneContext = CarryContext & {
   readonly root: string
   readonly keep: number
-  readonly carrier: Carrier
+  readonly carrier: () => Promise<Carrier>
   /** Copies that hold exactly what the unit holds now. */
   readonly copyOf: (unit: ObservedUnit) => UnitCopy | undefined
   /** Units that a laptop is pulling right now. */
@@ -38,7 +38,7 @@ export const pruneUnits = async (
   for (const kind of ['folder', 'file'] as const) {
     const older = units
       .filter((unit) => unit.kind === kind && isCheckpoint(unit))
-      .sort((a, b) => newestMs(b) - newestMs(a))
+      .sort((a, b) => b.modifiedMs - a.modifiedMs)
       .slice(Math.max(1, context.keep))
       .reverse()
     for (const unit of older) if (await pruneUnit(unit, context)) removed.push(unit.name)
@@ -46,21 +46,20 @@ export const pruneUnits = async (
   return removed
 }
 
-const newestMs = (unit: ObservedUnit): number => Math.max(0, ...unit.files.map((file) => file.modifiedMs))
-
 const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boolean> => {
-  const { root, carrier, signal } = context
+  const { root, signal } = context
   const copy = context.copyOf(unit)
   if (unit.verdict.state !== 'complete' || copy?.state !== 'stored' || copy.verifiedBy !== 'hash')
     return false
   if (context.isLeased(unit.name)) return false
+  const carrier = await context.carrier()
   const there = await carrier.list(
     copy.files.map((file) => file.path),
     { signal },
   )
   if (!copy.files.every((file) => there.get(file.path)?.sizeBytes === file.sizeBytes)) return false
-  const open = await findOpenFiles(await realpath(root), { writingOnly: false })
   const real = await realpath(root)
+  const open = await findOpenFiles(real, { writingOnly: false })
   if (unit.files.some((file) => open.has(join(real, file.path)))) return false
   for (const file of unit.files) {
     const stats = await lstat(join(root, file.path), { bigint: true }).catch(() => undefined)

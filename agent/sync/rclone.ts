@@ -7,6 +7,7 @@ import type { CommandResult } from '../platform/commands.ts'
 import { findProgram, runCommand } from '../platform/commands.ts'
 import { classifyFailure } from './classify-failure.ts'
 import type { PlannedRemote } from './planned-sync.ts'
+import { readOptions } from './rclone-options.ts'
 
 export type RcloneDeps = {
   /** Where rclone is looked for; also the PATH it gets (ssh, for sftp). */
@@ -138,12 +139,6 @@ const plainEnvironment = (deps: RcloneDeps, home: string): Readonly<Record<strin
   RCLONE_CONFIG: '',
 })
 
-type Called = {
-  readonly program: string
-  readonly plain: Readonly<Record<string, string>>
-  readonly signal: AbortSignal
-}
-
 const readVersion = async (
   program: string,
   env: Readonly<Record<string, string>>,
@@ -159,49 +154,6 @@ const readVersion = async (
 const isAtLeast = (version: string, minor: number): boolean => {
   const [have = 0, haveMinor = 0] = version.split('.').map(Number)
   return have > 1 || (have === 1 && haveMinor >= minor)
-}
-
-const Providers = z.array(
-  z.object({
-    Name: z.string(),
-    Prefix: z.string(),
-    Options: z.array(z.object({ Name: z.string(), IsPassword: z.boolean() })),
-  }),
-)
-
-/** rclone itself knows which options there are and which of them it wants obscured. */
-const readOptions = async (remote: PlannedRemote, called: Called): Promise<Record<string, string>> => {
-  const { program, plain, signal } = called
-  const { stdout } = await runCommand([program, 'config', 'providers'], {
-    env: plain,
-    signal,
-    timeoutMs: 20_000,
-    maxOutputBytes: 16 * 2 ** 20,
-  })
-  const providers = Providers.parse(JSON.parse(stdout))
-  const provider = providers.find((one) => one.Name === remote.type || one.Prefix === remote.type)
-  if (!provider)
-    throw new AgentError('sync_config', `remote ${remote.name}: rclone knows no type ${remote.type}`)
-  const options: Record<string, string> = {}
-  for (const [key, value] of Object.entries(remote.options)) {
-    if (key === 'type') continue
-    const known = provider.Options.find((option) => option.Name === key)
-    if (!known)
-      throw new AgentError('sync_config', `remote ${remote.name}: ${remote.type} has no option ${key}`)
-    options[key] = known.IsPassword ? await obscure(value, called) : value
-  }
-  return options
-}
-
-const obscure = async (value: string, { program, plain, signal }: Called): Promise<string> => {
-  const result = await runCommand([program, 'obscure', '-'], {
-    env: plain,
-    signal,
-    input: value,
-    timeoutMs: 10_000,
-  })
-  if (result.exitCode !== 0) throw new AgentError('sync_config', 'rclone could not take a password')
-  return result.stdout.trim()
 }
 
 /** Ends the call when neither bytes nor lines come for `stallMs`; turns statistics lines into progress. */

@@ -13,7 +13,7 @@ export type UnitCopy = {
 }
 
 /** How a sync is doing, kept over restarts. */
-export type SyncHealth = {
+export type KeptHealth = {
   readonly lastSuccessAt: string | null
   readonly consecutiveFailures: number
   readonly problem: Problem | null
@@ -64,7 +64,7 @@ export const createSyncStore = (db: Database, now: () => Date) => {
     },
     forgetCopy: (key: UnitKey): void => void forgetCopy.run(key.sync, key.destination, key.unit),
 
-    health: (sync: string): SyncHealth => {
+    health: (sync: string): KeptHealth => {
       const row = health.get(sync)
       return {
         lastSuccessAt: row?.last_success_at ?? null,
@@ -72,7 +72,7 @@ export const createSyncStore = (db: Database, now: () => Date) => {
         problem: row?.problem ? (JSON.parse(row.problem) as Problem) : null,
       }
     },
-    saveHealth: (sync: string, value: SyncHealth): void => {
+    saveHealth: (sync: string, value: KeptHealth): void => {
       saveHealth.run({ ...value, sync, problem: value.problem ? JSON.stringify(value.problem) : null })
     },
 

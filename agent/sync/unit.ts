@@ -25,6 +25,10 @@ export type Unit = {
   readonly refused: readonly string[]
 }
 
+/** When a unit was written last by its files' own times: 0 for one without files. */
+export const modifiedMsOf = (unit: Pick<Unit, 'files'>): number =>
+  unit.files.reduce((newest, file) => Math.max(newest, file.modifiedMs), 0)
+
 /** Changes with every write, replacement, and restored modification time (which moves the change time). */
 export const fingerprintOf = (stats: BigIntStats): string =>
   `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`

@@ -50,7 +50,7 @@ export const createSyncBox = (options: Partial<SyncDeps> = {}) => {
     /** A plan for the box's folder; to the local remote unless another is named. */
     plan: (
       spec: Readonly<Record<string, unknown>> = {},
-      to: { remote: PlannedRemote; to: string } | undefined = undefined,
+      to?: { remote: PlannedRemote; to: string },
     ): PlannedSync => ({
       spec: SyncSpec.parse({ name: 'checkpoints', path, to: remote, every: '1h', settle: '50ms', ...spec }),
       remote: to?.remote ?? null,

@@ -1,0 +1,50 @@
+import type { RemoteFile } from './carrier.ts'
+import type { ObservedUnit } from './observe-units.ts'
+import type { PlannedSync } from './planned-sync.ts'
+import { destinationOf } from './planned-sync.ts'
+import { recordPath } from './store-unit.ts'
+import type { SyncStore, UnitCopy } from './sync-store.ts'
+
+export type KnownCopies = ReturnType<typeof createKnownCopies>
+
+/** What is remembered of the copies at one destination. The remote is the truth: `compare` corrects this. */
+export const createKnownCopies = (planned: PlannedSync, store: SyncStore) => {
+  const destination = destinationOf(planned)
+  const sync = planned.spec.name
+  const copies = new Map<string, UnitCopy>(store.copies(sync, destination))
+  /** Unit → the fingerprint of what its stored copy holds; empty after a restart, then hashes decide. */
+  const fingerprints = new Map<string, string>()
+
+  return {
+    get: (unit: string): UnitCopy | undefined => copies.get(unit),
+    storedCount: (): number => [...copies.values()].filter(({ state }) => state === 'stored').length,
+    isStored: (unit: ObservedUnit): boolean => fingerprints.get(unit.name) === unit.fingerprint,
+    holds: (unit: string, digest: string): boolean => {
+      const copy = copies.get(unit)
+      return copy?.state === 'stored' && copy.digest === digest
+    },
+    remember: (unit: string, copy: UnitCopy): void => {
+      store.saveCopy({ sync, destination, unit }, copy)
+      copies.set(unit, copy)
+    },
+    /** Notes that the stored copy holds what the unit holds now. */
+    matched: (unit: ObservedUnit): void => void fingerprints.set(unit.name, unit.fingerprint),
+    /** Forgets stored copies that are not whole on the remote. @returns their units */
+    compare: (there: ReadonlyMap<string, RemoteFile>): readonly string[] => {
+      const gone = [...copies]
+        .filter(([, copy]) => copy.state === 'stored')
+        .filter(
+          ([unit, copy]) =>
+            !there.has(recordPath(unit)) ||
+            copy.files.some((file) => there.get(file.path)?.sizeBytes !== file.sizeBytes),
+        )
+        .map(([unit]) => unit)
+      for (const unit of gone) {
+        store.forgetCopy({ sync, destination, unit })
+        copies.delete(unit)
+        fingerprints.delete(unit)
+      }
+      return gone
+    },
+  }
+}

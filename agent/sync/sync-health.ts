@@ -1,0 +1,71 @@
+import type { Problem } from '../../shared/contract/errors.ts'
+import { problemFrom } from '../../shared/contract/errors.ts'
+import type { Report } from '../../shared/contract/events.ts'
+import type { Clock } from '../platform/clock.ts'
+import type { Log } from '../platform/log.ts'
+import type { PlannedSync } from './planned-sync.ts'
+import type { SyncStore } from './sync-store.ts'
+
+const LONGEST_BACKOFF_MS = 300_000
+/** Nothing that trying again cures soon: new credentials, room or a new manifest do. */
+const BLOCKED_MS: Readonly<Partial<Record<Problem['code'], number>>> = {
+  sync_auth: 900_000,
+  sync_config: 900_000,
+  program_missing: 900_000,
+  sync_quota: 3_600_000,
+}
+/** A few failures in a row are weather; more are a state. */
+const FAILING_AFTER = 3
+const LATE_AFTER = 3
+
+export type SyncHealth = ReturnType<typeof createSyncHealth>
+
+/** How a sync is doing: its successes and failures in a row, and when the next try is due. Kept over restarts. */
+export const createSyncHealth = (
+  { spec }: PlannedSync,
+  deps: { clock: Clock; report: Report; log: Log; store: SyncStore; random: () => number },
+) => {
+  const { clock, report, store } = deps
+  const kept = store.health(spec.name)
+  let { lastSuccessAt, consecutiveFailures: failures, problem } = kept
+  let lastSuccessMs = clock.monotonicMs()
+  let nextAttemptMs = 0
+
+  return {
+    succeeded: (): void => {
+      if (failures > 0) report({ type: 'sync.recovered', subject: spec.name, data: { failures } })
+      lastSuccessAt = clock.now().toISOString()
+      lastSuccessMs = clock.monotonicMs()
+      failures = 0
+      problem = null
+      nextAttemptMs = 0
+      store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: 0, problem: null })
+    },
+
+    failed: (error: unknown): void => {
+      failures += 1
+      const now = problemFrom(error, spec.name)
+      // One event for each new trouble, not one for each try.
+      if (now.code !== problem?.code || failures === 1)
+        report({ type: 'sync.failed', subject: spec.name, data: { problem: now } })
+      deps.log.warn('sync failed', { sync: spec.name, code: now.code, message: now.message, failures })
+      problem = now
+      const longestMs = Math.min(LONGEST_BACKOFF_MS, 1_000 * 2 ** failures)
+      // Half of it is chance, so that boxes that failed together do not come back together.
+      const waitMs = BLOCKED_MS[now.code] ?? longestMs * (0.5 + deps.random() / 2)
+      nextAttemptMs = clock.monotonicMs() + waitMs
+      store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: failures, problem })
+    },
+
+    lastSuccessAt: (): string | null => lastSuccessAt,
+    failures: (): number => failures,
+    problem: (): Problem | null => problem,
+    /** True when trying again soon is worth it. */
+    isRetrying: (): boolean =>
+      failures > 0 && failures < FAILING_AFTER && !(problem && BLOCKED_MS[problem.code] !== undefined),
+    /** Milliseconds until the next try after a failure; 0 when it is due. */
+    retryInMs: (): number => Math.max(0, nextAttemptMs - clock.monotonicMs()),
+    /** True when the last success, or the start of the agent, is more than three times `every` ago. */
+    isLate: (): boolean => clock.monotonicMs() - lastSuccessMs > LATE_AFTER * spec.every,
+  }
+}
