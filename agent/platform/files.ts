@@ -109,28 +109,47 @@ export const joinInside = (root: string, relative: string): string => {
 }
 
 /**
- * Refuses a path under `root` one of whose existing parts is a symbolic link: it could lead out.
- * @throws AgentError unsafe_path
+ * Refuses a path under `root` one of whose existing parts is a symbolic link: it could lead out. `root` itself may be
+ * one. What is checked can change until it is opened, so a writer also opens with O_NOFOLLOW or O_EXCL.
+ * @throws AgentError unsafe_path; io_error where a part cannot be looked at
  */
 export const refuseSymlinks = async (root: string, path: string): Promise<void> => {
+  const base = root.endsWith('/') ? root : `${root}/`
+  if (path !== root && !path.startsWith(base))
+    throw new AgentError('unsafe_path', `the path ${JSON.stringify(path)} does not lie in ${root}`)
   let current = root
-  for (const part of path.slice(root.length).split('/').filter(Boolean)) {
+  for (const part of path.slice(base.length).split('/').filter(Boolean)) {
     current = join(current, part)
-    const stats = await lstat(current).catch(() => undefined)
-    if (stats === undefined) return
-    if (stats.isSymbolicLink()) throw new AgentError('unsafe_path', `${current} is a symbolic link`)
+    try {
+      if ((await lstat(current)).isSymbolicLink())
+        throw new AgentError('unsafe_path', `${current} is a symbolic link`)
+    } catch (error) {
+      // What is not there yet leads nowhere; a file in the middle fails when it is opened.
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return
+      throw fileError(error, `cannot look at ${current}`)
+    }
   }
 }
 
 /** Makes a folder of the agent's own, readable by its user alone. */
 export const makePrivateFolder = async (path: string): Promise<void> => {
   try {
-    await mkdir(path, { recursive: true, mode: 0o700 })
+    await makeFolders(path)
     const probe = join(path, `.probe.${randomBytes(6).toString('hex')}.tmp`)
     await (await open(probe, 'wx', 0o600)).close()
     await rm(probe)
   } catch (error) {
     throw new AgentError('home_unusable', `cannot write in ${path}: ${errorText(error)}`, { cause: error })
+  }
+}
+
+/** Node's recursive mkdir never returns where a folder cannot be made and says so with ENOENT (/proc does). */
+const makeFolders = async (path: string): Promise<void> => {
+  const existing = await nearestExisting(path)
+  let current = existing
+  for (const part of path.slice(existing.length).split('/').filter(Boolean)) {
+    current = join(current, part)
+    await mkdir(current, { mode: 0o700 })
   }
 }
 
