@@ -4,6 +4,7 @@ import { resolveSource } from '../../shared/sources/resolve-source.ts'
 import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import { freeBytes } from '../platform/files.ts'
+import { inspectStart } from './content-check.ts'
 import { createDataAddress } from './data-address.ts'
 import type { FileContext } from './file-context.ts'
 import type { Expected } from './judge-source.ts'
@@ -92,6 +93,9 @@ const fillOnce = async (
       },
       { signal },
     )
+    // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
+    const sizeBytes = part.book.doneBytes()
+    await inspectStart({ name: basename(file.path), sizeBytes, availableBytes: sizeBytes, read: part.read })
   } catch (error) {
     // What failed first is what counts; the record is written as far as that is possible.
     await part.close().catch(() => undefined)

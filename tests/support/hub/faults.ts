@@ -40,7 +40,7 @@ export type FaultAction =
   /** Leaves Content-Range out of a 206. */
   | { readonly kind: 'no-content-range' }
   | { readonly kind: 'encode'; readonly encoding: string }
-  /** Every signed address stops working after this many requests (cdn). */
+  /** A signed address stops working after this many requests (cdn); `times`: only the first so many addresses. */
   | { readonly kind: 'expire'; readonly afterRequests: number }
 
 /** Takes the first fault of this place whose turn it is, and counts it. */

@@ -150,6 +150,12 @@ const refuseSigned = ({ request, response }: Exchange, file: ServedFile, url: UR
   if (!signature) return xml(403, 'AccessDenied')
   const uses = (file.used.get(signature) ?? 0) + 1
   file.used.set(signature, uses)
-  const expiry = file.faults.find((fault) => fault.does.kind === 'expire')?.does
-  return expiry?.kind === 'expire' && uses > expiry.afterRequests ? xml(403, 'AccessDenied') : false
+  const expiry = file.faults.find((fault) => fault.does.kind === 'expire')
+  // Which of the file's addresses this is, in the order of their first use.
+  const nth = [...file.used.keys()].indexOf(signature)
+  return expiry?.does.kind === 'expire' &&
+    nth < (expiry.times ?? Infinity) &&
+    uses > expiry.does.afterRequests
+    ? xml(403, 'AccessDenied')
+    : false
 }
