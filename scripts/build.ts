@@ -31,6 +31,7 @@ const shared = {
 const ENTRIES: Readonly<Record<string, string>> = {
   agentd: 'agent/main.ts',
   shim: 'agent/processes/shim/main.ts',
+  'hash-worker': 'agent/downloads/hash-worker.ts',
 }
 
 rmSync(dist, { recursive: true, force: true })
@@ -47,7 +48,7 @@ await build({
 })
 cpSync(join(root, 'agent/platform/migrations'), join(dist, 'migrations'), { recursive: true })
 for (const name of readdirSync(join(root, 'agent/python')).filter((file) => file.endsWith('.py')))
-  cpSync(join(root, 'agent/python', name), join(dist, name))
+  cpSync(join(root, 'agent/python', name), join(dist, `python-${name}`))
 for (const name of ['agentd.js', 'agentctl.js']) chmodSync(join(dist, name), 0o755)
 
 for (const name of readdirSync(dist).filter((file) => file.endsWith('.js')))

@@ -32,7 +32,11 @@ const world = await startDemoWorld(home)
 let agent: AgentProcess | undefined
 try {
   say('an agent in a home of its own')
-  agent = await startAgent({ home, env: world.environment })
+  agent = await startAgent({
+    home,
+    env: world.environment,
+    programs: process.argv.includes('--built') ? 'built' : 'source',
+  })
   await agentctl(agent, 'version')
 
   say('what apply would do, and every problem at once')
