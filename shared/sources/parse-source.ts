@@ -101,7 +101,9 @@ const hubReference = (parts: {
   readonly revision: string
   readonly path: string
 }): SourceReference => {
-  const bad = parts.path.split('/').find((part) => part === '' || part === '.' || part === '..')
+  const bad = parts.path
+    .split('/')
+    .find((part) => part === '' || part === '.' || part === '..' || /^[a-z]:/i.test(part))
   // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
   if (bad !== undefined || /[\u0000-\u001f\u007f\\]/.test(parts.path))
     throw new AgentError('unsafe_path', `${JSON.stringify(parts.path)} is not a path in ${parts.repo}`)

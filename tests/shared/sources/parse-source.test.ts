@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { joinInside } from '../../../agent/platform/files.ts'
 import { formatSource, parseSource } from '../../../shared/sources/parse-source.ts'
 
 test.each([
@@ -26,6 +27,25 @@ test.each([
   'hf://a/b/x//y',
 ])('%s is refused', (text) => {
   expect(() => parseSource(text)).toThrow()
+})
+
+test.each([
+  '../../../etc/passwd',
+  'folder/../../../etc/passwd',
+  String.raw`..\..\Windows\evil`,
+  String.raw`folder\..\..\evil`,
+  '/etc/passwd',
+  String.raw`C:\Windows\System32\evil`,
+  'C:/Windows/System32/evil',
+  String.raw`D:relative\evil`,
+  String.raw`\\attacker\share\evil`,
+  String.raw`\evil`,
+  String.raw`folder/C:\Windows\evil`,
+  String.raw`folder/\\attacker\share\evil`,
+  String.raw`folder/\evil`,
+])('case 76: %s is neither a path in a repository nor a destination', (path) => {
+  expect(() => joinInside('/models', path)).toThrow(/does not stay inside/)
+  expect(() => parseSource(`hf://a/b@main/${path}`)).toThrow()
 })
 
 test('a moved hub’s own addresses are recognised too', () => {

@@ -169,6 +169,21 @@ test('case 29: a token is not sent to the same host on another port', async () =
   ])
 })
 
+test('case 31: a mirror that redirects to the hub is followed, and the token goes to the hub alone', async () => {
+  await using at = await startResolver([{ repo, path, gated: true }], GOOD_TOKEN)
+  const location = `${at.hub.url}/${repo}/resolve/main/${path}`
+  at.hub.file(path).faults.push({
+    at: 'mirror',
+    does: { kind: 'answer', status: 308, headers: { location } },
+  })
+  // The mirror is a plain address to us: it is no hub of ours, so nobody gets the token, and the gate stays shut.
+  expect(await at.refusal(`${at.hub.mirrorUrl}/${path}`)).toMatchObject({ code: 'login_required' })
+  expect(at.hub.requests.map((request) => [request.at, request.authorization])).toEqual([
+    ['mirror', null],
+    ['hub', null],
+  ])
+})
+
 test('Civitai: the hash and the name come with the file, and the token stays with Civitai', async () => {
   await using at = await startResolver(
     [{ repo, path, sizeBytes: 4_000, civitaiVersion: 12, gated: true }],
