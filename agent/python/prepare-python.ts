@@ -83,8 +83,8 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
       work: async () => {
         await runInstall(plan, { ...context, settings })
         await verifyInstall(plan, context)
-        refuseBaseDrift(base, await fingerprint(plan.base.dists))
         await context.prove()
+        refuseBaseDrift(base, await fingerprint(plan.base.dists))
       },
     })
   } finally {
