@@ -3,6 +3,7 @@ import { accessSync, constants, statSync } from 'node:fs'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { errorText } from './files.ts'
 
 export type CommandResult = {
   readonly exitCode: number | null
@@ -42,12 +43,7 @@ export const runCommand = async (
   options.signal?.throwIfAborted()
   const [program, ...args] = argv
   if (program === undefined) throw new AgentError('spawn_failed', 'an empty command cannot be started')
-  const child = spawn(program, args, {
-    cwd: options.cwd,
-    env: options.env,
-    detached: true,
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-  })
+  const child = startChild(program, args, options)
 
   const stdout = keepTail(options.maxOutputBytes ?? 4 * 2 ** 20)
   const stderr = keepTail(options.maxOutputBytes ?? 2 ** 20)
@@ -64,9 +60,15 @@ export const runCommand = async (
   }
 
   let timedOut = false
+  let killTimer: NodeJS.Timeout | undefined
   const stop = (): void => {
-    killGroup(child.pid, 'SIGTERM')
-    setTimeout(() => killGroup(child.pid, 'SIGKILL'), KILL_AFTER_MS).unref()
+    signalGroup(child.pid, 'SIGTERM')
+    killTimer ??= setTimeout(() => {
+      signalGroup(child.pid, 'SIGKILL')
+      // A descendant that left the group may hold the pipes open for as long as it likes.
+      child.stdout?.destroy()
+      child.stderr?.destroy()
+    }, KILL_AFTER_MS)
   }
   const timer = options.timeoutMs
     ? setTimeout(() => {
@@ -88,15 +90,33 @@ export const runCommand = async (
   } finally {
     clearTimeout(timer)
     options.signal?.removeEventListener('abort', stop)
+    // While one of the group lives, its id stays theirs; once none does, the id may soon be somebody else's.
+    if (!signalGroup(child.pid, 0)) clearTimeout(killTimer)
   }
 }
 
-const killGroup = (pid: number | undefined, signal: NodeJS.Signals): void => {
-  if (pid === undefined) return
+const startChild = (program: string, args: readonly string[], options: CommandOptions) => {
   try {
-    process.kill(-pid, signal)
+    return spawn(program, args, {
+      cwd: options.cwd,
+      env: options.env,
+      detached: true,
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    })
+  } catch (error) {
+    // Node refuses some arguments (a NUL character) before it tries.
+    throw new AgentError('spawn_failed', `cannot start ${program}: ${errorText(error)}`, { cause: error })
+  }
+}
+
+/** Signals every process of the child's group; false when the group is gone. */
+const signalGroup = (pid: number | undefined, signal: NodeJS.Signals | 0): boolean => {
+  if (pid === undefined) return false
+  try {
+    return process.kill(-pid, signal)
   } catch {
     // The group is gone already, which is what was wanted.
+    return false
   }
 }
 
@@ -116,14 +136,17 @@ const keepTail = (maxBytes: number) => {
   }
 }
 
-/** The absolute path of a program, found once and by PATH alone; undefined when there is none. */
+/**
+ * The absolute path of a program, by PATH alone; undefined when there is none. Relative entries of PATH and names with
+ * a slash are left out: what they mean depends on the current folder.
+ */
 export const findProgram = (name: string, searchPath: string): string | undefined => {
+  const folders = searchPath.split(delimiter).filter((folder) => isAbsolute(folder))
   const candidates = isAbsolute(name)
     ? [name]
-    : searchPath
-        .split(delimiter)
-        .filter(Boolean)
-        .map((dir) => join(dir, name))
+    : name.includes('/')
+      ? []
+      : folders.map((folder) => join(folder, name))
   return candidates.find((candidate) => {
     try {
       accessSync(candidate, constants.X_OK)

@@ -44,7 +44,7 @@ export const openDatabase = (folder: string, now: () => Date = () => new Date())
     if (existsSync(path)) renameSync(path, kept)
     for (const suffix of ['-wal', '-shm'])
       if (existsSync(path + suffix)) renameSync(path + suffix, kept + suffix)
-    quarantined = { path: kept, reason: damage }
+    quarantined = { path: existsSync(kept) ? kept : path, reason: damage }
   }
   const db = connect(path)
   try {
@@ -53,7 +53,7 @@ export const openDatabase = (folder: string, now: () => Date = () => new Date())
     return { db, quarantined }
   } catch (error) {
     db.close()
-    throw fileError(error, `cannot prepare ${path}`)
+    throw fileError(databaseError(error, path), `cannot prepare ${path}`)
   }
 }
 
@@ -77,26 +77,45 @@ const connect = (path: string): Database => {
 const findDamage = (path: string, expected: boolean): string | undefined => {
   if (!existsSync(path)) return 'the file is gone'
   if (statSync(path).size === 0) return expected ? 'the file is empty' : undefined
+  refuseNewer(path)
   let db: Database | undefined
   try {
     db = new Sqlite(path, { timeout: 0 })
-    const version = Number(db.pragma('user_version', { simple: true }))
-    const application = Number(db.pragma('application_id', { simple: true }))
-    const newest = migrationFiles().length
-    if (application === APPLICATION_ID && version > newest)
-      throw new AgentError('state_too_new', `${path} has version ${version}, this agentd knows ${newest}`)
-    if (application !== APPLICATION_ID && version !== 0)
+    const { version, application } = identify(db)
+    const tables = Number(db.prepare('SELECT count(*) FROM sqlite_master').pluck().get())
+    if (application !== APPLICATION_ID && (version !== 0 || tables !== 0))
       return `the file belongs to another program (${application})`
     const check = db.pragma('quick_check(1)', { simple: true })
     return check === 'ok' ? undefined : `the check found: ${String(check)}`
   } catch (error) {
-    if (error instanceof AgentError) throw error
     if (isCode(error, 'SQLITE_CORRUPT', 'SQLITE_NOTADB')) return errorText(error)
     throw databaseError(error, path)
   } finally {
     db?.close()
   }
 }
+
+/** Looks at the version through a read-only connection: an ordinary one would write the log into the file on closing. */
+const refuseNewer = (path: string): void => {
+  let db: Database | undefined
+  try {
+    db = new Sqlite(path, { timeout: 0, readonly: true })
+    const { version, application } = identify(db)
+    const newest = migrationFiles().length
+    if (application === APPLICATION_ID && version > newest)
+      throw new AgentError('state_too_new', `${path} has version ${version}, this agentd knows ${newest}`)
+  } catch (error) {
+    // Damaged, in use, or in need of recovery: the check that follows meets it again and can say which.
+    if (error instanceof AgentError) throw error
+  } finally {
+    db?.close()
+  }
+}
+
+const identify = (db: Database): { version: number; application: number } => ({
+  version: Number(db.pragma('user_version', { simple: true })),
+  application: Number(db.pragma('application_id', { simple: true })),
+})
 
 const MIGRATIONS = programFile(import.meta.dirname, 'migrations', 'migrations')
 

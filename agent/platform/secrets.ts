@@ -9,11 +9,11 @@ const ALIASES: readonly (readonly string[])[] = [
 
 export type Secrets = {
   /** The value, or undefined; an empty value counts as missing. */
-  get(name: string): string | undefined
+  readonly get: (name: string) => string | undefined
   /** Takes every known secret value out of a text, and what looks like a hub's token. */
-  redact(text: string): string
+  readonly redact: (text: string) => string
   /** Names the agent must treat as secret from now on: their values are redacted everywhere. */
-  declare(names: readonly string[]): void
+  readonly declare: (names: readonly string[]) => void
 }
 
 /**
@@ -32,36 +32,55 @@ export const readSecrets = (
   ]
   const declared = new Set<string>(ALIASES.flat())
 
-  const get = (name: string): string | undefined => {
-    const names = ALIASES.find((group) => group.includes(name)) ?? [name]
-    for (const layer of layers) {
-      const values = layer()
-      for (const one of [name, ...names]) if (values[one]) return values[one]
-    }
+  const find = (name: string, values: readonly Values[]): string | undefined => {
+    const names = ALIASES.find((group) => group.includes(name)) ?? []
+    for (const layer of values) for (const one of [name, ...names]) if (layer[one]) return layer[one]
     return undefined
   }
+  // Files are read each time: a secret that is set while the agent runs counts at once.
+  const readLayers = (): readonly Values[] => layers.map((layer) => layer())
 
   return {
-    get,
+    get: (name) => find(name, readLayers()),
     declare: (names) => names.forEach((name) => declared.add(name)),
     redact: (text) => {
-      let clean = text
-      for (const name of declared) {
-        const value = get(name)
-        if (value !== undefined && value.length >= 6) clean = clean.replaceAll(value, `[${name}]`)
-      }
-      return clean
-        .replace(/\bhf_[A-Za-z0-9]{16,}/g, '[hf token]')
-        .replace(
-          /([?&](?:token|auth|key|code|state|sig|signature|x-amz-[a-z-]+)=)[^&\s"']+/gi,
-          '$1[redacted]',
-        )
-        .replace(/(authorization["']?\s*[:=]\s*["']?(?:bearer|basic)\s+)[^\s"',]+/gi, '$1[redacted]')
+      const values = readLayers()
+      return redactPatterns(
+        redactValues(
+          text,
+          [...declared].map((name) => ({ name, value: find(name, values) ?? '' })),
+        ),
+      )
     },
   }
 }
 
-const readEnvFile = (file: string): Readonly<Record<string, string | undefined>> => {
+type Values = Readonly<Record<string, string | undefined>>
+
+/** Shorter values are no secrets, and taking them out would leave holes in ordinary words. */
+const SHORTEST_SECRET = 6
+
+/**
+ * Takes values out as they are and as they stand in JSON and in addresses. The longest first: a short secret inside a
+ * long one would leave the rest of the long one readable.
+ */
+const redactValues = (text: string, secrets: readonly { name: string; value: string }[]): string =>
+  secrets
+    .filter(({ value }) => value.length >= SHORTEST_SECRET)
+    .flatMap(({ name, value }) =>
+      [value, JSON.stringify(value).slice(1, -1), encodeURIComponent(value)].map((form) => ({ name, form })),
+    )
+    .toSorted((a, b) => b.form.length - a.form.length)
+    .reduce((clean, { name, form }) => clean.replaceAll(form, () => `[${name}]`), text)
+
+/** Takes out what looks like a secret wherever it came from. A backslash ends a value: it may escape a quote of JSON. */
+const redactPatterns = (text: string): string =>
+  text
+    .replace(/\bhf_[A-Za-z0-9]{16,}/g, '[hf token]')
+    .replace(/([?&](?:token|auth|key|code|state|sig|signature|x-amz-[a-z-]+)=)[^&\s"'\\]+/gi, '$1[redacted]')
+    .replace(/(authorization\\?["']?\s*[:=]\s*\\?["']?(?:bearer|basic)\s+)[^\s"',\\]+/gi, '$1[redacted]')
+
+const readEnvFile = (file: string): Values => {
   try {
     return parseEnv(readFileSync(file, 'utf8'))
   } catch {
@@ -70,7 +89,7 @@ const readEnvFile = (file: string): Readonly<Record<string, string | undefined>>
   }
 }
 
-const readProcEnviron = (file: string): Readonly<Record<string, string | undefined>> => {
+const readProcEnviron = (file: string): Values => {
   try {
     const pairs = readFileSync(file, 'utf8').split('\0')
     return Object.fromEntries(
