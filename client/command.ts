@@ -1,3 +1,4 @@
+import { EXIT } from '../shared/contract/errors.ts'
 import type { Api } from './api.ts'
 import type { Output } from './output/output.ts'
 
@@ -55,3 +56,13 @@ export const textOption = (call: Call, name: string): string | undefined => {
 }
 
 export const flagOption = (call: Call, name: string): boolean => call.options[name] === true
+
+/** Ctrl-C is how something that follows for ever is meant to end: no error is told, the exit status says it. */
+export const followUntilInterrupted = async (call: Call, follow: () => Promise<number>): Promise<number> => {
+  try {
+    return await follow()
+  } catch (error) {
+    if (call.signal.aborted) return EXIT.interrupted
+    throw error
+  }
+}

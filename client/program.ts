@@ -61,7 +61,9 @@ const buildProgram = (written: string[], choose: Choose): Parser => {
     .addOption(new Option('--json', 'one JSON document on standard output, and nothing else there'))
     .addOption(new Option('--no-color', 'no colours (also: NO_COLOR)'))
     .addOption(new Option('--timeout <duration>', 'give up after this long, for example 30s'))
-    .helpCommand('help [command]', 'explain a command')
+    .addHelpCommand(
+      new Parser('help').argument('[command]').summary('explain a command').helpGroup('This machine:'),
+    )
     .addHelpText('after', `\n${exitStatuses()}`)
     .exitOverride()
     .configureOutput({
@@ -129,6 +131,6 @@ const usageError = (error: CommanderError, argv: readonly string[]): AgentError 
   const known = COMMANDS.find(({ name }) => name === words.slice(0, 2).join(' ') || name === words[0])
   return new AgentError('usage', message, {
     cause: error,
-    hint: known ? `agentctl help ${known.name} explains it.` : 'agentctl help lists the commands.',
+    hint: known ? `agentctl ${known.name} --help explains it.` : 'agentctl help lists the commands.',
   })
 }

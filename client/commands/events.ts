@@ -1,7 +1,7 @@
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { EventRecord } from '../../shared/contract/records.ts'
 import type { Call, Command } from '../command.ts'
-import { flagOption } from '../command.ts'
+import { flagOption, followUntilInterrupted } from '../command.ts'
 import { timeText } from '../output/rows.ts'
 import { bold, dim } from '../output/text.ts'
 
@@ -19,7 +19,7 @@ export const events: Command = {
       return EXIT.done
     }
     page.events.forEach((event) => showOrPrint(event, call))
-    return await follow(page.events.at(-1)?.id ?? 0, call)
+    return await followUntilInterrupted(call, () => follow(page.events.at(-1)?.id ?? 0, call))
   },
 }
 

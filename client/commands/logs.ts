@@ -1,7 +1,7 @@
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
 import type { Call, Command } from '../command.ts'
-import { argument, flagOption, textOption } from '../command.ts'
+import { argument, flagOption, followUntilInterrupted, textOption } from '../command.ts'
 import { connectionError } from '../connection.ts'
 import { isPassing } from '../event-stream.ts'
 import { createLineReader } from '../output/lines.ts'
@@ -18,32 +18,34 @@ export const logs: Command = {
     { flags: '--tail <lines>', summary: 'the last lines alone' },
     { flags: '--raw', summary: 'its bytes as they are, with terminal sequences' },
   ],
-  run: async (call) => {
-    const follow = flagOption(call, 'follow')
-    const api = await call.api()
-    const sink = createSink(call, follow)
-    let from: number | undefined
-    let attempt = 0
-    for (;;) {
-      try {
-        for await (const end of readOnce(api, { call, from, follow, sink })) {
-          attempt = 0
-          from = end
-        }
-        return await sink.end()
-      } catch (error) {
-        const known = connectionError(error, call.longSignal, api.label)
-        const canResume = follow && from !== undefined && !call.longSignal.aborted && isPassing(known)
-        if (!canResume) throw known
-        attempt += 1
-        if (attempt === 1) call.output.note(`${known.message}; trying again`)
-      }
-      await sleep(backoffMs(attempt), call.longSignal)
-    }
-  },
+  run: (call) => (flagOption(call, 'follow') ? followUntilInterrupted(call, () => show(call)) : show(call)),
 }
 
-type Sink = { write(bytes: Buffer): Promise<void>; end(): Promise<number> }
+const show = async (call: Call): Promise<number> => {
+  const follow = flagOption(call, 'follow')
+  const api = await call.api()
+  const sink = createSink(call, follow)
+  let from: number | undefined
+  let attempt = 0
+  for (;;) {
+    try {
+      for await (const end of readOnce(api, { call, from, follow, sink })) {
+        attempt = 0
+        from = end
+      }
+      return await sink.end()
+    } catch (error) {
+      const known = connectionError(error, call.longSignal, api.label)
+      const canResume = follow && (from !== undefined || !sink.begun())
+      if (!canResume || call.longSignal.aborted || !isPassing(known)) throw known
+      attempt += 1
+      if (attempt === 1) call.output.note(`${known.message}; trying again`)
+    }
+    await sleep(backoffMs(attempt), call.longSignal)
+  }
+}
+
+type Sink = { write(bytes: Buffer): Promise<void>; end(): Promise<number>; begun(): boolean }
 
 /** Passes the bytes of one answer on and tells the offset after each piece, from where a next answer goes on. */
 async function* readOnce(
@@ -74,8 +76,16 @@ const tailOption = (call: Call): string | undefined => {
 
 const createSink = (call: Call, follow: boolean): Sink => {
   const { output } = call
+  let begun = false
   if (flagOption(call, 'raw') && !output.json)
-    return { write: (bytes) => output.raw(bytes), end: () => Promise.resolve(EXIT.done) }
+    return {
+      write: (bytes) => {
+        begun = true
+        return output.raw(bytes)
+      },
+      end: () => Promise.resolve(EXIT.done),
+      begun: () => begun,
+    }
   const collected: string[] = []
   const reader = createLineReader((line) => {
     if (!output.json) output.line(line)
@@ -83,7 +93,9 @@ const createSink = (call: Call, follow: boolean): Sink => {
     else collected.push(line)
   })
   return {
+    begun: () => begun,
     write: (bytes) => {
+      begun = true
       reader.write(bytes)
       return Promise.resolve()
     },

@@ -6,6 +6,7 @@ import { argument } from '../command.ts'
 import { readManifestText } from '../manifest-text.ts'
 import type { Output } from '../output/output.ts'
 import { orDash } from '../output/rows.ts'
+import { tableLines } from '../output/table.ts'
 import { bold, dim, yellow } from '../output/text.ts'
 
 export const plan: Command = {
@@ -40,23 +41,26 @@ const showChanges = ({ changes, estimate, unchecked }: PlanRecord, output: Outpu
   const { downloads, python, processes } = changes
   const changed = [...downloads, ...processes].some((change) => change.action !== 'keep') || python.length > 0
   if (!changed) output.line('nothing would change')
-  output.table(
-    ['DOWNLOAD', 'ACTION', 'SIZE', 'SOURCE'],
-    downloads.map((file) => [
-      file.to,
-      actionText(file.action),
-      file.sizeBytes === null ? 'unknown' : formatSize(file.sizeBytes),
-      file.source,
-    ]),
-  )
-  output.table(
-    ['PACKAGE', 'FROM', 'TO'],
-    python.map((change) => [change.name, orDash(change.from), change.to]),
-  )
-  output.table(
-    ['PROCESS', 'ACTION'],
-    processes.map((change) => [change.name, actionText(change.action)]),
-  )
+  const tables = [
+    tableLines(
+      ['DOWNLOAD', 'ACTION', 'SIZE', 'SOURCE'],
+      downloads.map((file) => [
+        file.to,
+        actionText(file.action),
+        file.sizeBytes === null ? 'unknown' : formatSize(file.sizeBytes),
+        file.source,
+      ]),
+    ),
+    tableLines(
+      ['PACKAGE', 'FROM', 'TO'],
+      python.map((change) => [change.name, orDash(change.from), change.to]),
+    ),
+    tableLines(
+      ['PROCESS', 'ACTION'],
+      processes.map((change) => [change.name, actionText(change.action)]),
+    ),
+  ]
+  tables.filter((lines) => lines.length > 0).forEach((lines) => output.lines([...lines, []]))
   if (changed) output.line(dim('estimate  '), estimateText(estimate))
   unchecked.forEach((what) => output.line(yellow('unchecked '), what))
 }

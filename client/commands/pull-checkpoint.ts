@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { AgentError, ERROR_CODES, EXIT, problemFrom } from '../../shared/contract/errors.ts'
 import { formatSize, parseDuration } from '../../shared/contract/units.ts'
 import type { Call, Command } from '../command.ts'
-import { flagOption, textOption } from '../command.ts'
+import { flagOption, followUntilInterrupted, textOption } from '../command.ts'
 import { connectionError } from '../connection.ts'
 import { isPassing } from '../event-stream.ts'
 import { asAgentError } from '../exit.ts'
@@ -31,7 +31,8 @@ export const pullCheckpoint: Command = {
       to: resolve(textOption(call, 'to') ?? '.'),
     }
     const everyMs = everyOption(call)
-    if (flagOption(call, 'watch')) return await watch(request, everyMs, call)
+    if (flagOption(call, 'watch'))
+      return await followUntilInterrupted(call, () => watch(request, everyMs, call))
     show(await pullOnce(request, call), call)
     return EXIT.done
   },

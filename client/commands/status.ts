@@ -1,7 +1,7 @@
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { Call, Command } from '../command.ts'
-import { flagOption } from '../command.ts'
+import { flagOption, followUntilInterrupted } from '../command.ts'
 import { sleep } from '../wait.ts'
 
 const WATCH_EVERY_MS = 2_000
@@ -15,21 +15,25 @@ export const status: Command = {
     { flags: '--check', summary: 'exit 1 unless everything is healthy' },
   ],
   run: async (call) => {
-    const watch = flagOption(call, 'watch')
-    for (;;) {
-      const record = await showOnce(call, watch)
-      if (!watch) return record.healthy || !flagOption(call, 'check') ? EXIT.done : EXIT.failed
-      await sleep(WATCH_EVERY_MS, call.longSignal)
-    }
+    if (flagOption(call, 'watch')) return await followUntilInterrupted(call, () => watch(call))
+    const { healthy } = await showOnce(call, false)
+    return healthy || !flagOption(call, 'check') ? EXIT.done : EXIT.failed
   },
 }
 
-const showOnce = async (call: Call, watch: boolean): Promise<StatusRecord> => {
+const watch = async (call: Call): Promise<never> => {
+  for (;;) {
+    await showOnce(call, true)
+    await sleep(WATCH_EVERY_MS, call.longSignal)
+  }
+}
+
+const showOnce = async (call: Call, onCleanScreen: boolean): Promise<StatusRecord> => {
   const { readPulls } = await import('../pull/pulls-file.ts')
   const { statusLines } = await import('../output/status-screen.ts')
   const api = await call.api()
   const [record, pulls] = await Promise.all([api.status(), readPulls(call.environment, api.label)])
-  if (watch) call.output.clear()
+  if (onCleanScreen) call.output.clear()
   if (call.output.json) call.output.document({ ...record, pulls })
   else call.output.lines(statusLines(record, pulls))
   return record
