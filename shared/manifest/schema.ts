@@ -81,7 +81,6 @@ const GitInstall = z.strictObject({
     'Builds with what is installed, not in an environment of its own.',
   ),
 })
-export type PythonInstall = z.infer<typeof PipInstall> | z.infer<typeof GitInstall>
 
 export const Python = z.strictObject({
   interpreter: absolutePath.describe('The image’s own Python; it is never changed.'),
