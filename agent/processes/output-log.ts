@@ -17,6 +17,7 @@ export type LogRange = {
 }
 
 const CHUNK_BYTES = 64 * 1024
+const LONGEST_TAIL_BYTES = 16 * 2 ** 20
 const LOOK_EVERY_MS = 1_000
 
 /**
@@ -55,14 +56,14 @@ export const readOutput = async function* (
 /** The last lines of the output, at most `maxBytes` of it. */
 export const readTail = (folder: string, options: { lines: number; maxBytes: number }): Buffer => {
   const end = existsSync(folder) ? logEnd(folder) : 0
-  let bytes = Buffer.alloc(0)
-  let offset = Math.max(0, end - options.maxBytes)
-  for (;;) {
-    const chunk = offset < end ? readLog(folder, { offset, maxBytes: CHUNK_BYTES }) : undefined
+  const pieces: Buffer[] = []
+  for (let offset = Math.max(0, end - options.maxBytes); offset < end;) {
+    const chunk = readLog(folder, { offset, maxBytes: CHUNK_BYTES })
     if (chunk === undefined) break
-    bytes = Buffer.concat([bytes, chunk.bytes])
+    pieces.push(chunk.bytes)
     offset = chunk.offset + chunk.bytes.length
   }
+  const bytes = Buffer.concat(pieces)
   return bytes.subarray(lastLines(bytes, options.lines))
 }
 
@@ -74,13 +75,14 @@ const findStart = (folder: string, range: LogRange): number => {
   return range.tailLines === undefined ? since : Math.max(since, tailStart(folder, range.tailLines))
 }
 
-/** Read backwards in blocks until there are enough lines. */
+/** Read in growing pieces from the end until there are enough lines; beyond the longest piece a line is cut. */
 const tailStart = (folder: string, lines: number): number => {
   const end = logEnd(folder)
   const oldest = listLogFiles(folder)[0]?.start ?? 0
-  for (let size = CHUNK_BYTES; ; size *= 4) {
-    const tail = readTail(folder, { lines, maxBytes: size })
-    if (tail.length < Math.min(size, end - oldest) || size >= end - oldest) return end - tail.length
+  for (let maxBytes = CHUNK_BYTES; ; maxBytes *= 4) {
+    const tail = readTail(folder, { lines, maxBytes })
+    const isWhole = tail.length < Math.min(maxBytes, end - oldest)
+    if (isWhole || maxBytes >= Math.min(end - oldest, LONGEST_TAIL_BYTES)) return end - tail.length
   }
 }
 

@@ -35,7 +35,7 @@ export type PlanContext = {
   readonly interpreter: string | null
   /** The overlay's bin folder. */
   readonly binFolder: string | null
-  /** Variables for every process (HF_HOME and the like); those that the specification declares win. */
+  /** What the agent itself provides to every process (the overlay's, HF_HOME); it wins over what is declared. */
   readonly environment: Readonly<Record<string, string>>
   /** Where programs are looked for; the system's usual places by default. */
   readonly searchPath?: string

@@ -25,7 +25,7 @@ export const stripOutput = (text: string): string =>
 
 const LONGEST_SEQUENCE = 4_096
 const OPEN_TAIL =
-  /(?:\x1b(?:[\]PX^_][^\x07\x1b\x9c]*\x1b?|\[?[0-?]*[ -/]*)|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c]*\x1b?|\x9b[0-?]*[ -/]*|\r)$/
+  /(?:\x1b(?:[\]PX^_][^\x07\x1b\x9c]*\x1b?|\[?[0-?]*[ -/]*)|[\x90\x98\x9d-\x9f][^\x07\x1b\x9c]*\x1b?|\x9b[0-?]*[ -/]*|\r+)$/
 
 /** Strips a stream of bytes: characters and sequences that are cut by a chunk's end wait for the next one. */
 export const createOutputStripper = () => {

@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
@@ -24,8 +25,8 @@ export const makeHome = (): string => {
   const home = mkdtempSync(join(tmpdir(), 'gpua-'))
   mkdirSync(join(home, 'state'))
   mkdirSync(join(home, 'run'))
-  onTestFinished(async () => {
-    await endEverything(home)
+  onTestFinished(() => {
+    endEverything(home)
     rmSync(home, { recursive: true, force: true })
   })
   return home
@@ -114,16 +115,39 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
-const endEverything = async (home: string): Promise<void> => {
-  const { readdirSync } = await import('node:fs')
-  const jobs = join(home, 'state', 'jobs')
-  let names: string[] = []
-  try {
-    names = readdirSync(jobs)
-  } catch {
-    return
+/** The agent of room-program.ts, to be killed. */
+export const spawnRoom = async (
+  home: string,
+  options: { readonly plan: readonly PlannedProcess[]; readonly shimFile?: string; readonly until: string },
+) => {
+  const planFile = join(home, 'plan.json')
+  writeFileSync(planFile, JSON.stringify(options.plan))
+  const program = join(import.meta.dirname, 'room-program.ts')
+  const child = spawn(
+    process.execPath,
+    [program, home, planFile, ...(options.shimFile === undefined ? [] : [options.shimFile])],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  )
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL')
+    await gone
   }
-  for (const name of names) {
+  onTestFinished(kill)
+  let printed = ''
+  child.stdout.on('data', (text: Buffer) => (printed += text.toString()))
+  const lines = (): readonly Record<string, unknown>[] =>
+    printed
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+  await until(() => child.exitCode !== null || lines().some(({ type }) => type === options.until))
+  return { kill, lines }
+}
+
+const endEverything = (home: string): void => {
+  const jobs = join(home, 'state', 'jobs')
+  for (const name of existsSync(jobs) ? readdirSync(jobs) : []) {
     const spec = readJobSpec(join(jobs, name))
     if (spec === undefined) continue
     for (const { pid } of [...findMarked(shimMarker(spec)), ...findMarked(jobMarker(spec))]) {

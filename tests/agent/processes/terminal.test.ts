@@ -1,0 +1,50 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import { expect, test } from 'vitest'
+import { forever, makeHome, planCommand, readAll, startRoom, untilState } from './kit.ts'
+
+const signal = forever()
+
+/** The shim as it is released, in a folder where node-pty cannot be found. */
+const buildShimWithoutTerminal = async (folder: string): Promise<string> => {
+  mkdirSync(folder)
+  const outfile = join(folder, 'shim.mjs')
+  await build({
+    entryPoints: [join(import.meta.dirname, '../../../agent/processes/shim/main.ts')],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node24',
+    external: ['node-pty'],
+    logLevel: 'silent',
+  })
+  return outfile
+}
+
+test('T15: where node-pty cannot be loaded a process runs with its log alone, and its row says why', async () => {
+  const home = makeHome()
+  const shimFile = await buildShimWithoutTerminal(join(home, 'release'))
+  const { processes } = startRoom(home, { shimFile })
+  const both = 'echo out; echo err >&2; test -t 1 || echo no terminal; sleep 1.5; exit 5'
+  const plan = [
+    planCommand('job', ['bash', '-c', both]),
+    planCommand('service', ['bash', '-c', 'echo up; sleep 1000'], {
+      restart: 'always',
+      ready: { log: 'up' },
+    }),
+  ]
+  const outcomes = await processes.apply(plan, { signal })
+  expect(outcomes.map(({ state }) => state)).toEqual(['running', 'ready'])
+  expect(processes.row('service').problem).toMatchObject({
+    code: 'terminal_unavailable',
+    severity: 'warning',
+    message: expect.stringContaining('node-pty') as string,
+  })
+  await untilState(processes, 'job', 'failed')
+  expect(processes.row('job')).toMatchObject({ exitCode: 5 })
+  expect((await readAll(processes, 'job')).split('\n').sort()).toEqual(['', 'err', 'no terminal', 'out'])
+  await processes.stop('service', { signal })
+  expect(processes.row('service')).toMatchObject({ state: 'stopped', signal: 'SIGINT' })
+})
