@@ -12,7 +12,7 @@ import { fetchText } from './apply/fetch-text.ts'
 import { createJournal } from './apply/journal.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
-import { makeStatus } from './apply/status.ts'
+import { makeStatus, withProgress } from './apply/status.ts'
 import type { AgentConfig } from './config.ts'
 import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
@@ -151,6 +151,10 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   // the API
   const tokens = createTokens({ db, clock, report })
   ensureLocalToken(stateFolder, tokens)
+  const currentRun = () => {
+    const run = runs.current()
+    return run && withProgress(run, downloads.progress())
+  }
   const box: Box = {
     version: VERSION,
     status: async () =>
@@ -164,8 +168,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         },
         host: await readHost(['/', stateFolder], { searchPath }),
         manifest: runs.manifest(),
-        run: runs.current(),
-        progress: downloads.progress(),
+        run: currentRun(),
         downloads: downloads.rows(),
         processes: processes.rows(),
         sync: sync.rows(),
@@ -178,6 +181,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       return apply.start(text)
     },
     cancel: apply.cancel,
+    currentRun,
     runs,
     journal,
     tokens,

@@ -81,7 +81,10 @@ const askAgent = <T>(
         response.on('end', () => {
           try {
             const answer: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'))
-            if ((response.statusCode ?? 500) < 300) return resolve(schema.parse(answer))
+            if ((response.statusCode ?? 500) < 300) {
+              resolve(schema.parse(answer))
+              return
+            }
             const { error } = ErrorBody.parse(answer)
             reject(
               new AgentError(isErrorCode(error.code) ? error.code : 'internal', error.message, {

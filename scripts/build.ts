@@ -17,7 +17,7 @@ const shared = {
   target: 'node24',
   format: 'esm',
   sourcemap: true,
-  minifySyntax: true,
+  minify: true,
   external: ['better-sqlite3', 'node-pty'],
   define: { __VERSION__: JSON.stringify(version) },
   logLevel: 'warning',

@@ -14,18 +14,18 @@ export type ManifestText = { readonly manifest: string; readonly file: string }
 
 /** One run at a time: applying again joins it, applying something else is refused until it ends. */
 export type Apply = {
-  plan(text: ManifestText, context: { readonly signal: AbortSignal }): Promise<PlanRecord>
+  readonly plan: (text: ManifestText, context: { readonly signal: AbortSignal }) => Promise<PlanRecord>
   /**
    * Resolves once the plan is accepted; the run goes on by itself.
    * @throws AgentError invalid_manifest, plan_has_errors (with every problem; nothing was changed), busy
    */
-  start(text: ManifestText): Promise<{ readonly run: RunRecord; readonly joined: boolean }>
+  readonly start: (text: ManifestText) => Promise<{ readonly run: RunRecord; readonly joined: boolean }>
   /** @throws AgentError not_found */
-  cancel(id: string): RunRecord
+  readonly cancel: (id: string) => RunRecord
   /** At boot: goes on with a run that the last agent did not end, else brings the box to its last manifest again. */
-  resume(): Promise<void>
+  readonly resume: () => Promise<void>
   /** Resolves when no run is under way. */
-  idle(): Promise<void>
+  readonly idle: () => Promise<void>
 }
 
 type Active = {

@@ -11,13 +11,13 @@ const PRUNE_EVERY = 1_000
 /** The journal: what happened on this box, in order. Readers pull from it, so a slow one costs no memory. */
 export type Journal = {
   /** Records an event and wakes the readers. Never throws: a full disk must not stop the work that is reported. */
-  append(event: AgentEvent): void
+  readonly append: (event: AgentEvent) => void
   /** Up to `limit` events with an id above `afterId`, oldest first. */
-  read(afterId: number, limit: number): readonly EventRecord[]
+  readonly read: (afterId: number, limit: number) => readonly EventRecord[]
   /** The id of the newest event; 0 before the first. */
-  lastId(): number
+  readonly lastId: () => number
   /** Calls `wake` after each append until the returned function is called. */
-  subscribe(wake: () => void): () => void
+  readonly subscribe: (wake: () => void) => () => void
 }
 
 type Row = { id: number; at: string; type: string; subject: string; data: string }

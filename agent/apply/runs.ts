@@ -20,18 +20,22 @@ export type StoredManifest = {
 
 /** The record of every attempt. A run that was refused at plan time changed nothing and never becomes “the” run. */
 export type Runs = {
-  create(manifest: Omit<StoredManifest, 'appliedAt'>): RunRecord
-  get(id: string): RunRecord | undefined
-  list(limit: number): readonly RunRecord[]
+  readonly create: (manifest: Omit<StoredManifest, 'appliedAt'>) => RunRecord
+  readonly get: (id: string) => RunRecord | undefined
+  readonly list: (limit: number) => readonly RunRecord[]
   /** The run the box stands for: the newest that was not refused, else the newest. */
-  current(): RunRecord | undefined
+  readonly current: () => RunRecord | undefined
   /** The manifest the box was last brought to, or is being brought to. */
-  manifest(): StoredManifest | undefined
+  readonly manifest: () => StoredManifest | undefined
   /** True when this manifest was applied, or tried, on this box before. */
-  knows(digest: string): boolean
+  readonly knows: (digest: string) => boolean
   /** @throws AgentError internal when the move is not in RUN_MOVES */
-  move(id: string, state: RunState, change?: { problems?: readonly Problem[]; refused?: boolean }): RunRecord
-  setProgress(id: string, progress: Progress): void
+  readonly move: (
+    id: string,
+    state: RunState,
+    change?: { problems?: readonly Problem[]; refused?: boolean },
+  ) => RunRecord
+  readonly setProgress: (id: string, progress: Progress) => void
 }
 
 type Row = {

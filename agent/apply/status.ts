@@ -19,7 +19,6 @@ export type StatusParts = {
   readonly host: HostRecord
   readonly manifest: StoredManifest | undefined
   readonly run: RunRecord | undefined
-  readonly progress: Progress
   readonly downloads: readonly DownloadRow[]
   readonly processes: readonly ProcessRow[]
   readonly sync: readonly SyncRow[]
@@ -30,10 +29,7 @@ export type StatusParts = {
 
 /** The status record; `healthy` only when nothing at all says otherwise. */
 export const makeStatus = (parts: StatusParts): StatusRecord => {
-  const run = parts.run && {
-    ...parts.run,
-    progress: isFinalRunState(parts.run.state) ? parts.run.progress : parts.progress,
-  }
+  const { run } = parts
   const late = parts.sync
     .filter((row) => parts.isLate(row.name))
     .map((row) =>
@@ -61,6 +57,10 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     problems: [...withoutRepeats(problems)],
   }
 }
+
+/** A run that is under way with its progress as it is now; one that ended with what it ended with. */
+export const withProgress = (run: RunRecord, progress: Progress): RunRecord =>
+  isFinalRunState(run.state) ? run : { ...run, progress }
 
 const lastSuccess = (row: SyncRow): string =>
   row.lastSuccessAt === null ? 'it never succeeded' : `its last success was at ${row.lastSuccessAt}`

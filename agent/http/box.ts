@@ -24,6 +24,8 @@ export type Box = {
   /** Resolves once the plan is accepted; the run goes on by itself. */
   apply(manifest: ManifestText): Promise<{ run: RunRecord; joined: boolean }>
   cancel(runId: string): RunRecord
+  /** The run that the box stands for, with its progress as it is now. */
+  currentRun(): RunRecord | undefined
   readonly runs: Runs
   readonly journal: Journal
   readonly tokens: Tokens

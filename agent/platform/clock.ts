@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 /** Time as a parameter: tests move it, and nothing measures a duration with the wall clock. */
 export type Clock = {
   /** Wall time, for display and records only. */
-  now(): Date
+  readonly now: () => Date
   /** Monotonic milliseconds: never jumps when the wall clock is set. */
-  monotonicMs(): number
+  readonly monotonicMs: () => number
   /** Resolves after `ms`; rejects with the signal's reason when it aborts first. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>
+  readonly sleep: (ms: number, signal?: AbortSignal) => Promise<void>
 }
 
 export const systemClock: Clock = {

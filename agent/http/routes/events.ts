@@ -62,7 +62,7 @@ export const eventRoutes = (box: Box) =>
             const now = performance.now()
             if (now >= progressAt) {
               const data = JSON.stringify({
-                run: box.runs.current() ?? null,
+                run: box.currentRun() ?? null,
                 downloads: box.downloads.rows(),
               })
               await out.writeSSE({ event: 'progress', data })
