@@ -7,7 +7,8 @@ import { contextsFile, readContexts } from './context/contexts.ts'
 import { resolveBox } from './context/resolve-box.ts'
 import { targetText } from './context/target.ts'
 import { asAgentError } from './exit.ts'
-import { CLIENT_VERSION, versionNote } from './version.ts'
+import { VERSION } from '../shared/version.ts'
+import { versionNote } from './version.ts'
 
 /** One look at this machine's set-up; `fix` is null when nothing is wrong. */
 export type Finding = { readonly check: string; readonly detail: string; readonly fix: string | null }
@@ -105,7 +106,7 @@ const box = async (call: Call): Promise<Finding[]> => {
       },
       {
         check: 'versions',
-        detail: `agentctl ${CLIENT_VERSION}, agentd ${agentVersion ?? 'unknown'}`,
+        detail: `agentctl ${VERSION}, agentd ${agentVersion ?? 'unknown'}`,
         fix: note ?? null,
       },
     ]

@@ -14,8 +14,10 @@ export type StreamMessage = {
 type FollowDeps = {
   readonly api: Api
   readonly signal: AbortSignal
-  /** Told when the stream broke and is tried again; `attempt` counts from 1 and is 0 when it is back. */
-  readonly onBroken: (attempt: number, error: AgentError) => void
+  /** Told once when the stream broke and is tried again. */
+  readonly onBroken: (error: AgentError) => void
+  /** Told when it is back. */
+  readonly onBack: () => void
 }
 
 /** The agent says something at least once a second; after this long the connection is dead. */
@@ -33,13 +35,16 @@ export async function* followEvents(
   const { api, signal } = deps
   let lastId = after
   let attempt = 0
+  let broken = false
   for (;;) {
     const silence = createSilence()
     const ended = AbortSignal.any([signal, silence.signal])
+    attempt += 1
     try {
       const reply = await api.openEvents(lastId, ended)
       for await (const message of parseMessages(reply.body, () => silence.heard())) {
-        if (attempt > 0) deps.onBroken(0, new AgentError('unreachable', 'connected again'))
+        if (broken) deps.onBack()
+        broken = false
         attempt = 0
         lastId = message.id ?? lastId
         yield message
@@ -47,8 +52,8 @@ export async function* followEvents(
     } catch (error) {
       const known = connectionError(error, ended, api.label)
       if (signal.aborted || !isPassing(known)) throw known
-      attempt += 1
-      deps.onBroken(attempt, known)
+      if (!broken) deps.onBroken(known)
+      broken = true
     } finally {
       silence.stop()
     }

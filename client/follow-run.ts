@@ -30,20 +30,19 @@ export const followRun = async (started: RunRecord, deps: FollowRunDeps): Promis
     if (run.state !== shown.state) view.note(stateText(run.state), ` ${run.manifest.name}`)
     problemLines(run.problems.slice(shown.problems)).forEach((line) => view.note(...line))
     Object.assign(shown, { state: run.state, problems: Math.max(shown.problems, run.problems.length) })
-    if (!isFinalRunState(run.state)) view.show(pictureOf(run, downloads))
+    view.show(pictureOf(run, downloads))
   }
-  const onBroken = (attempt: number, error: Error): void => {
-    if (attempt === 0) view.note(`connected to ${api.label} again`)
-    if (attempt === 1) view.note(`${error.message}; the run goes on, trying again`)
-  }
+  const onBroken = (error: Error): void => view.note(`${error.message}; the run goes on, trying again`)
+  const onBack = (): void => view.note(`connected to ${api.label} again`)
   try {
-    for await (const message of followEvents(deps.after ?? 0, { api, signal, onBroken })) {
+    for await (const message of followEvents(deps.after ?? 0, { api, signal, onBroken, onBack })) {
       const news = progressOf(message)
       const known = news?.run?.id === started.id ? news.run : undefined
       const run = known ?? (needsLook(message, started.id) ? await look(started.id, deps) : undefined)
       if (run === undefined) continue
-      show(run, news?.downloads ?? [])
+      // Its problems and its end are told by whoever asked for the run.
       if (isFinalRunState(run.state)) return run
+      show(run, news?.downloads ?? [])
     }
     throw signal.reason
   } finally {

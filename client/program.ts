@@ -5,7 +5,7 @@ import type { Command } from './command.ts'
 import { COMMAND_GROUPS } from './command.ts'
 import { COMMANDS, FAMILIES } from './commands/all.ts'
 import { EXIT_TABLE } from './exit.ts'
-import { CLIENT_VERSION } from './version.ts'
+import { VERSION } from '../shared/version.ts'
 
 /** What the command line asks for: a command, or a text of the program itself (help, version). */
 export type Chosen =
@@ -56,7 +56,7 @@ const buildProgram = (written: string[], choose: Choose): Parser => {
   const program = new Parser('agentctl')
     .description('Talks to gpu-agent on a rented GPU machine.')
     .usage('[--context NAME] [--json] [--no-color] [--timeout 30s] COMMAND')
-    .version(CLIENT_VERSION, '--version', 'print the version of agentctl')
+    .version(VERSION, '--version', 'print the version of agentctl')
     .addOption(new Option('--context <name>', 'the box to talk to; see agentctl context ls'))
     .addOption(new Option('--json', 'one JSON document on standard output, and nothing else there'))
     .addOption(new Option('--no-color', 'no colours (also: NO_COLOR)'))

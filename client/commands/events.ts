@@ -26,10 +26,9 @@ export const events: Command = {
 const follow = async (after: number, call: Call): Promise<number> => {
   const { followEvents } = await import('../event-stream.ts')
   const api = await call.api()
-  const onBroken = (attempt: number, error: Error): void => {
-    if (attempt === 1) call.output.note(`${error.message}; trying again`)
-  }
-  for await (const { event, data } of followEvents(after, { api, signal: call.longSignal, onBroken }))
+  const onBroken = (error: Error): void => call.output.note(`${error.message}; trying again`)
+  const onBack = (): void => call.output.note('connected again')
+  for await (const { event, data } of followEvents(after, { api, signal: call.longSignal, onBroken, onBack }))
     if (event !== 'progress' && data !== undefined) showOrPrint(data as EventRecord, call)
   return EXIT.done
 }

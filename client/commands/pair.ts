@@ -29,7 +29,10 @@ export const pair: Command = {
   },
 }
 
-/** A token is one short line; standard input keeps it out of argv and of the shell's history. */
+/**
+ * A token, or what `agentd pair --json` prints. Standard input keeps it out of argv and of the shell's history.
+ * @throws AgentError usage
+ */
 const readToken = async (): Promise<string> => {
   if (process.stdin.isTTY) throw noToken()
   let text = ''
@@ -37,14 +40,24 @@ const readToken = async (): Promise<string> => {
     text += String(chunk)
     if (text.length > 4096) break
   }
-  const token = text.trim()
+  const token = text.trimStart().startsWith('{') ? tokenOfPairing(text) : text.trim()
   if (token === '' || /\s/.test(token) || token.length > 1000) throw noToken()
   return token
 }
 
+const tokenOfPairing = (text: string): string => {
+  try {
+    const { token } = JSON.parse(text) as { token?: unknown }
+    return typeof token === 'string' ? token : ''
+  } catch {
+    // Not what agentd prints, so there is no token in it.
+    return ''
+  }
+}
+
 const noToken = (): AgentError =>
   new AgentError('usage', 'pair needs the token of the box on standard input', {
-    hint: 'On the box: agentd pair --json. Here: agentctl pair unix:/path/agent.sock < token-file.',
+    hint: 'On the box: agentd pair --json | agentctl pair unix:/path/agent.sock.',
   })
 
 /** A host name may hold anything; a context’s name is typed on command lines. */

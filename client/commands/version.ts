@@ -1,6 +1,6 @@
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { Call, Command } from '../command.ts'
-import { CLIENT_VERSION } from '../version.ts'
+import { VERSION } from '../../shared/version.ts'
 
 export const version: Command = {
   name: 'version',
@@ -8,8 +8,8 @@ export const version: Command = {
   summary: 'of agentctl, and of the agent where it can be reached',
   run: async (call) => {
     const agent = await agentVersion(call)
-    if (call.output.json) call.output.document({ agentctl: CLIENT_VERSION, agentd: agent })
-    call.output.line(`agentctl ${CLIENT_VERSION}`)
+    if (call.output.json) call.output.document({ agentctl: VERSION, agentd: agent })
+    call.output.line(`agentctl ${VERSION}`)
     call.output.line(`agentd   ${agent ?? 'not reached'}`)
     return EXIT.done
   },

@@ -62,7 +62,7 @@ const barView = ({ stream, colour }: { stream: OutputStream; colour: boolean }):
   const draw = (): void => {
     if (latest === undefined) return
     const columns = stream.columns ?? 80
-    const rows = [latest.whole, ...latest.items.slice(0, MAX_ITEMS)].map((item) => barLine(item, columns))
+    const rows = barLines([latest.whole, ...latest.items.slice(0, MAX_ITEMS)], columns)
     erase()
     stream.write(rows.map((row) => `${row}\n`).join(''))
     drawn = rows.length
@@ -88,13 +88,21 @@ const barView = ({ stream, colour }: { stream: OutputStream; colour: boolean }):
 
 const BAR_COLUMNS = 20
 
-const barLine = (item: ProgressItem, columns: number): string => {
-  const share = item.bytesTotal ? Math.min(1, item.bytesDone / item.bytesTotal) : 0
+/** One line an item, the bars below each other, none wider than the terminal. */
+const barLines = (items: readonly ProgressItem[], columns: number): string[] => {
+  const tails = items.map((item) => ` ${barOf(item)} ${cleanText(item.state)} ${amount(item)}`)
+  const names = items.map(({ name }) => cleanText(name))
+  const room = columns - 1 - Math.max(...tails.map(({ length }) => length))
+  const width = Math.max(8, Math.min(room, Math.max(...names.map(({ length }) => length))))
+  return names.map((name, index) =>
+    `${shorten(name, width).padEnd(width)}${tails[index] ?? ''}`.slice(0, columns - 1),
+  )
+}
+
+const barOf = ({ bytesDone, bytesTotal }: ProgressItem): string => {
+  const share = bytesTotal ? Math.min(1, bytesDone / bytesTotal) : 0
   const filled = Math.round(share * BAR_COLUMNS)
-  const bar = `[${'#'.repeat(filled)}${'-'.repeat(BAR_COLUMNS - filled)}]`
-  const tail = ` ${bar} ${item.state} ${amount(item)}`
-  const room = Math.max(8, columns - tail.length - 1)
-  return `${shorten(cleanText(item.name), room)}${cleanText(tail)}`.slice(0, columns - 1)
+  return `[${'#'.repeat(filled)}${'-'.repeat(BAR_COLUMNS - filled)}]`
 }
 
 /** Keeps the end of a path, which tells files apart. */

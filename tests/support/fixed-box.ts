@@ -158,6 +158,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       return Promise.resolve({ run: current(), joined: false })
     },
     cancel: () => current(),
+    currentRun: () => records.run,
     runs: {
       get: (id) => (records.run?.id === id ? records.run : undefined),
       list: () => (records.run ? [records.run] : []),
