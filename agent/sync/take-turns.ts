@@ -2,19 +2,23 @@
 export type InTurn = (signal: AbortSignal, work: () => Promise<void>) => Promise<void>
 
 /**
- * Turns for one thing that must not be done twice at a time. Waiting for one's turn ends with the signal; the work
- * itself goes by the same signal, and the next one starts when it has really ended.
+ * Turns for one thing that must not be done twice at a time. Waiting for one's turn ends with the signal at once; work
+ * that has begun goes by the same signal itself, and is waited for until it has really ended.
  */
 export const createTurns = (): InTurn => {
   let tail: Promise<unknown> = Promise.resolve()
   return (signal, work) => {
+    let hasBegun = false
     const mine = tail.then(() => {
       signal.throwIfAborted()
+      hasBegun = true
       return work()
     })
     tail = mine.catch(() => undefined)
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => reject(signal.reason as Error)
+      const onAbort = (): void => {
+        if (!hasBegun) reject(signal.reason as Error)
+      }
       signal.addEventListener('abort', onAbort, { once: true })
       mine.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
     })

@@ -51,7 +51,7 @@ export type WebdavServer = { readonly url: string; close(): Promise<void> }
 /** `rclone serve webdav` of a folder on a free loopback port: a remote without hashes and without times. */
 export const serveWebdav = async (
   rclone: string,
-  options: { folder: string; user: string; password: string },
+  options: { folder: string; user: string; password: string; bytesPerSecond?: string },
 ): Promise<WebdavServer> => {
   const child = spawn(rclone, ['serve', 'webdav', options.folder, '--addr', '127.0.0.1:0'], {
     env: {
@@ -59,6 +59,7 @@ export const serveWebdav = async (
       RCLONE_CONFIG: '',
       RCLONE_USER: options.user,
       RCLONE_PASS: options.password,
+      ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
       // What other tests of this folder look for is written behind the server's back.
       RCLONE_DIR_CACHE_TIME: '0s',
     },

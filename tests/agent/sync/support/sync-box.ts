@@ -1,8 +1,10 @@
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { openDatabase } from '../../../../agent/platform/database.ts'
+import type { Clock } from '../../../../agent/platform/clock.ts'
 import { systemClock } from '../../../../agent/platform/clock.ts'
 import { createLog } from '../../../../agent/platform/log.ts'
 import type { PlannedRemote, PlannedSync } from '../../../../agent/sync/planned-sync.ts'
@@ -104,6 +106,22 @@ export type SyncBox = ReturnType<typeof createSyncBox>
 /** Waits until something holds, however long the machine takes; the test's own timeout is the limit. */
 export const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => {
   while (!(await holds())) await systemClock.sleep(20)
+}
+
+/** A clock whose monotonic time is ahead by what the test says. */
+export const laterClock = (laterMs: () => number): Clock => ({
+  ...systemClock,
+  monotonicMs: () => systemClock.monotonicMs() + laterMs(),
+})
+
+/** Another process that has a file open for writing, and writes nothing. */
+export const openForWriting = async (path: string) => {
+  const program =
+    "require('fs').openSync(process.argv[1], 'r+'); console.log('open'); setInterval(() => {}, 1e6)"
+  const child = spawn(process.execPath, ['-e', program, path], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  await new Promise<void>((resolve) => child.stdout.once('data', () => resolve()))
+  return { ended, kill: () => child.kill('SIGKILL') }
 }
 
 /** A small whole safetensors file whose data is derived from a seed. */

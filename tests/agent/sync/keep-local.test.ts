@@ -1,0 +1,64 @@
+import { existsSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { SyncBox } from './support/sync-box.ts'
+import { createSyncBox, openForWriting, safetensors } from './support/sync-box.ts'
+
+const writeSteps = (box: SyncBox, steps: readonly number[]): void => {
+  for (const step of steps) {
+    const path = box.write(`checkpoint-${step}/model.safetensors`, safetensors(`${step}`))
+    utimesSync(path, new Date(2026, 0, 1, 0, step), new Date(2026, 0, 1, 0, step))
+  }
+}
+const folders = (box: SyncBox): string[] => readdirSync(box.path).sort()
+
+test('keep_local removes the oldest checkpoints here, and nothing on the remote', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2, 3, 4])
+  box.write('train.log', 'stays')
+  box.sync.configure([box.plan({ keep_local: 2 })])
+  expect((await box.runNow()).problem).toBeNull()
+  expect(folders(box)).toEqual(['checkpoint-3', 'checkpoint-4', 'train.log'])
+  expect(box.storedNames()).toHaveLength(5)
+  expect((await box.runNow()).problem).toBeNull()
+  expect(box.storedNames()).toHaveLength(5)
+})
+
+test('what was not copied stays, also in a folder that is pruned', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2])
+  box.write('checkpoint-1/optimizer.pt', 'chosen by nobody')
+  box.sync.configure([box.plan({ keep_local: 1, include: ['**/*.safetensors'] })])
+  await box.runNow()
+  expect(readdirSync(join(box.path, 'checkpoint-1'))).toEqual(['optimizer.pt'])
+})
+
+test('S43: when the remote does not show the copies, nothing is removed here', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2, 3])
+  box.sync.configure([box.plan()])
+  await box.runNow()
+  box.restart()
+  rmSync(box.remote, { recursive: true })
+  writeFileSync(box.remote, 'a file where the remote was')
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  const row = await box.runNow()
+  expect(row.consecutiveFailures).toBe(1)
+  expect(folders(box)).toEqual(['checkpoint-1', 'checkpoint-2', 'checkpoint-3'])
+})
+
+test('S44: what is being pulled or is open for writing is not removed', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2, 3])
+  box.sync.configure([box.plan()])
+  await box.runNow()
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  const reader = await openForWriting(join(box.path, 'checkpoint-1/model.safetensors'))
+  await box.runNow()
+  expect(folders(box)).toContain('checkpoint-1')
+  reader.kill()
+  await reader.ended
+  await box.sync.checkpointFiles({ sync: null, name: 'checkpoint-1' })
+  await box.runNow()
+  expect(existsSync(join(box.path, 'checkpoint-1/model.safetensors'))).toBe(true)
+})
