@@ -57,7 +57,7 @@ export const rollBack = async (
   context: PythonContext & { readonly reason: string },
 ): Promise<boolean> => {
   // An agent that was killed leaves its pip running: it would write into what is being put back.
-  await endStrayInstalls(paths.root, context)
+  await endStrayInstalls((mark) => mark === paths.root, context)
   const journal = readJournal(paths)
   if (journal !== undefined) {
     try {

@@ -8,6 +8,7 @@ import { atomicWrite, errorText } from '../platform/files.ts'
 import { cleanEnvironment } from './clean-environment.ts'
 import type { PythonContext } from './context.ts'
 import type { PythonFacts } from './inspect-python.ts'
+import { INSTALL_MARK } from './stray-installs.ts'
 
 /*
  * An overlay is a virtual environment stacked on another Python: it imports the base's packages, and whatever is
@@ -103,7 +104,7 @@ export const makeStackedEnvironment = async (
   const { base } = context
   const run = async (argv: readonly string[]): Promise<void> => {
     const result = await runCommand(argv, {
-      env: cleanEnvironment(context.environment),
+      env: { ...cleanEnvironment(context.environment), [INSTALL_MARK]: context.folder },
       signal: context.signal,
       timeoutMs: 120_000,
     })

@@ -6,6 +6,7 @@ import { cleanEnvironment, INDEX_SETTINGS, indexEnvironment, pipVariable } from 
 import type { PythonContext } from './context.ts'
 import { readPipConfig } from './pip-config.ts'
 import { withoutLogin } from './requirement-files.ts'
+import { INSTALL_MARK } from './stray-installs.ts'
 
 /** What the machine says about packages: where they come from, and bounds that are in force on it. */
 export type PipSettings = {
@@ -32,6 +33,7 @@ export const runPip = async (
         ...context.settings.environment,
         // The settings that count were read already; everything else in a pip.conf stays out.
         PIP_CONFIG_FILE: NO_CONFIG,
+        [INSTALL_MARK]: context.folder,
         ...context.variables,
       },
       signal: context.signal,

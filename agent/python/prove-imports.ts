@@ -5,6 +5,7 @@ import { runCommand } from '../platform/commands.ts'
 import { programFile } from '../platform/program-file.ts'
 import { cleanEnvironment } from './clean-environment.ts'
 import type { PythonContext } from './context.ts'
+import { INSTALL_MARK } from './stray-installs.ts'
 
 const SCRIPT = programFile(import.meta.dirname, 'import-probe.py', 'python-import-probe.py')
 
@@ -35,7 +36,12 @@ export const proveImports = async (modules: readonly string[], context: ProofCon
     const output = join(folder, 'imports.jsonl')
     const result = await runCommand([context.python, '-I', '-B', '-X', 'utf8', SCRIPT, output, ...modules], {
       cwd: folder,
-      env: { ...cleanEnvironment(context.environment), ...context.variables, CUDA_VISIBLE_DEVICES: '' },
+      env: {
+        ...cleanEnvironment(context.environment),
+        ...context.variables,
+        CUDA_VISIBLE_DEVICES: '',
+        [INSTALL_MARK]: context.folder,
+      },
       signal: context.signal,
       timeoutMs: context.timeoutMs,
     })

@@ -6,6 +6,7 @@ import type { PythonContext } from './context.ts'
 import { takeInstallLock } from './install-lock.ts'
 import { rollBack } from './install-transaction.ts'
 import { overlayPaths } from './overlay.ts'
+import { endStrayInstalls } from './stray-installs.ts'
 
 /**
  * At the start of the agent: takes back every install that an earlier one did not end, and removes what it left.
@@ -14,6 +15,7 @@ import { overlayPaths } from './overlay.ts'
 export const recoverPython = async (context: PythonContext): Promise<readonly string[]> => {
   const recovered: string[] = []
   if (!existsSync(context.folder)) return recovered
+  await endStrayInstalls((mark) => `${mark}/`.startsWith(`${context.folder}/`), context)
   for (const name of await readdir(context.folder)) {
     const root = join(context.folder, name)
     if (name.startsWith('scratch-')) await rm(root, { recursive: true, force: true })

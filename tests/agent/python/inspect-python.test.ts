@@ -84,7 +84,7 @@ describe('what is no usable Python', () => {
     const path = make()
     await expect(inspectPython(path, { signal })).rejects.toMatchObject({
       code: 'no_interpreter',
-      message: expect.stringMatching(reason),
+      message: expect.stringMatching(reason) as string,
     })
     await expect(inspectPython(path, { signal })).rejects.toThrow(path)
   })

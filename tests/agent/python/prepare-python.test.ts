@@ -88,7 +88,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     expect(world.events.at(-1)).toMatchObject({ type: 'python.rolled-back' })
     expect(history().at(-1)).toMatchObject({
       state: 'rolled-back',
-      reason: expect.stringContaining('natsort'),
+      reason: expect.stringContaining('natsort') as string,
     })
   })
 
@@ -115,7 +115,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     const plan = await world.plan({ ...install('rude'), imports: ['numpy', 'rude'] })
     await expect(preparePython(plan, { ...world.context, importTimeoutMs: 3_000 })).rejects.toMatchObject({
       code: 'import_failed',
-      message: expect.stringMatching(message),
+      message: expect.stringMatching(message) as string,
     })
     expect(python(plan, '-c', 'import rude').status).not.toBe(0)
     expectNoLeftovers(plan)
@@ -125,7 +125,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     makeWheel({ name: 'ghost', version: '1.0', files: { 'ghost/data.txt': 'left over' } }, world.index)
     await expect(apply({ ...install('ghost'), imports: ['ghost'] })).rejects.toMatchObject({
       code: 'import_failed',
-      message: expect.stringContaining('only a folder without a package'),
+      message: expect.stringContaining('only a folder without a package') as string,
     })
   })
 
@@ -191,7 +191,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     const first = preparePython(plan, world.context)
     await expect(preparePython(plan, world.context)).rejects.toMatchObject({
       code: 'busy',
-      message: expect.stringContaining(`process ${process.pid}`),
+      message: expect.stringContaining(`process ${process.pid}`) as string,
     })
     await first
     expectNoLeftovers(plan)
@@ -234,7 +234,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     makeWheel({ name: 'drifter', version: '1.0', files: { 'drifter/__init__.py': writes } }, world.index)
     await expect(apply({ ...install('drifter'), imports: ['drifter'] })).rejects.toMatchObject({
       code: 'install_failed',
-      message: expect.stringContaining(shelf),
+      message: expect.stringContaining(shelf) as string,
     })
     writeFileSync(shelf, code)
   })

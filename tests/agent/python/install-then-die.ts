@@ -1,0 +1,49 @@
+/*
+ * Installs into an overlay and kills itself at a point of the work: argv are the world's folder, the overlay's folder
+ * and the point.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { systemClock } from '../../../agent/platform/clock.ts'
+import { openDatabase } from '../../../agent/platform/database.ts'
+import type { PythonContext } from '../../../agent/python/context.ts'
+import { planPython } from '../../../agent/python/plan-python.ts'
+import { preparePython } from '../../../agent/python/prepare-python.ts'
+import { Python } from '../../../shared/manifest/schema.ts'
+
+const [folder = '', root = '', point = ''] = process.argv.slice(2)
+const site = join(root, 'env', 'lib', readdirSync(join(root, 'env', 'lib'))[0]!, 'site-packages')
+const inRoot = (start: string) => readdirSync(root).some((name) => name.startsWith(start))
+const inSite = (name: string) => existsSync(join(site, name))
+const POINTS: Readonly<Record<string, () => boolean>> = {
+  'the wheels are fetched': () => inRoot('wheels'),
+  'the snapshot is made': () => inRoot('snapshot-'),
+  'the journal is written': () => inRoot('journal'),
+  'the old version is being removed': () => !inSite('einops-0.7.0.dist-info/METADATA'),
+  'the new files are half there': () => inSite('bulky/m700.py'),
+  'pip is nearly done': () => inSite('bulky-1.0.dist-info/RECORD'),
+  'the imports are proven': () =>
+    inRoot('journal') && readdirSync(join(root, '..')).some((name) => name.startsWith('scratch-')),
+}
+const context: PythonContext = {
+  folder: join(folder, 'state', 'python'),
+  db: openDatabase(join(folder, 'state-of-the-dying')).db,
+  clock: systemClock,
+  report: () => undefined,
+  log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  environment: { PATH: process.env['PATH'], PIP_NO_INDEX: '1', PIP_FIND_LINKS: join(folder, 'index') },
+  readPipConfig: false,
+  signal: new AbortController().signal,
+}
+const spec = Python.parse({
+  interpreter: join(folder, 'base', 'bin', 'python'),
+  install: [{ spec: 'einops>=0.8' }, { spec: 'bulky' }],
+  imports: ['bulky', 'einops'],
+})
+const plan = await planPython(spec, context)
+setInterval(() => {
+  if (POINTS[point]!()) process.kill(process.pid, 'SIGKILL')
+}, 1)
+await preparePython(plan, context)
+process.stdout.write('installed\n')
+process.exit(0)

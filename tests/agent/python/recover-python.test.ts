@@ -1,0 +1,111 @@
+import { spawn } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { recoverPython } from '../../../agent/python/recover-python.ts'
+import { preparePython } from '../../../agent/python/prepare-python.ts'
+import { makeWheel } from '../../support/wheels/make-wheel.ts'
+import type { PythonWorld } from '../../support/wheels/python-world.ts'
+import { makePythonWorld, systemPython } from '../../support/wheels/python-world.ts'
+
+const { missing } = systemPython()
+
+describe.skipIf(missing !== undefined)(
+  `an agent that is killed in an install (${missing ?? 'with python3'})`,
+  () => {
+    let world: PythonWorld
+    let env: string
+    let before: string
+    beforeAll(async () => {
+      world = makePythonWorld([])
+      mkdirSync(join(world.folder, 'state-of-the-dying'))
+      // Many small files: pip is busy with them for a while.
+      const files = Object.fromEntries(
+        Array.from({ length: 1500 }, (_, index) => [`bulky/m${index}.py`, `value = ${index}\n`]),
+      )
+      makeWheel({ name: 'bulky', version: '1.0', files: { ...files, 'bulky/__init__.py': '' } }, world.index)
+      const plan = await world.plan({ install: [{ spec: 'einops==0.7.0' }] })
+      await preparePython(plan, world.context)
+      env = join(plan.root, 'env')
+      before = world.digest(env)
+    })
+    afterAll(() => world.close())
+
+    const installAndDie = (point: string): Promise<{ signal: string | null; said: string }> =>
+      new Promise((resolve) => {
+        const child = spawn(
+          process.execPath,
+          [join(import.meta.dirname, 'install-then-die.ts'), world.folder, join(env, '..'), point],
+          { stdio: ['ignore', 'pipe', 'inherit'], env: { PATH: process.env['PATH'] } },
+        )
+        let said = ''
+        child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
+        child.once('close', (_, signal) => resolve({ signal, said }))
+      })
+
+    /** Command lines of everything that still runs in this world. */
+    const running = (): string[] =>
+      readdirSync('/proc').flatMap((pid) => {
+        try {
+          const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+          return /^\d+$/.test(pid) && line.includes(`${world.folder}/`) ? [line] : []
+        } catch {
+          return []
+        }
+      })
+
+    test.each([
+      ['the wheels are fetched'],
+      ['the snapshot is made'],
+      ['the journal is written'],
+      ['the old version is being removed'],
+      ['the new files are half there'],
+      ['pip is nearly done'],
+      ['the imports are proven'],
+    ])('while %s is followed by one that puts everything back (case 26)', async (point) => {
+      const base = world.digest()
+      expect(await installAndDie(point)).toEqual({ signal: 'SIGKILL', said: '' })
+      await recoverPython(world.context)
+      expect(running()).toEqual([])
+      expect(world.digest(env)).toBe(before)
+      expect(world.digest()).toBe(base)
+      expect(readdirSync(join(env, '..')).sort()).toEqual(['env', 'protected.txt'])
+      expect(readdirSync(join(world.folder, 'state/python'))).toHaveLength(1)
+    })
+
+    test('leaves an environment in which the same install then works', async () => {
+      const plan = await world.plan({
+        install: [{ spec: 'einops>=0.8' }, { spec: 'bulky' }],
+        imports: ['bulky'],
+      })
+      await preparePython(plan, world.context)
+      expect((await world.plan({ install: [{ spec: 'einops>=0.8' }, { spec: 'bulky' }] })).changes).toEqual(
+        [],
+      )
+    })
+
+    test.each([
+      ['nothing was renamed yet', ['env', 'snapshot']],
+      ['the broken one was moved away', ['bad', 'snapshot']],
+      ['both renames were done', ['bad', 'env']],
+    ])('is recovered from every point of a recovery: %s', async (_, there) => {
+      const root = join(world.context.folder, '0123456789ab')
+      rmSync(root, { recursive: true, force: true })
+      const id = 'aaaaaaaaaaaa'
+      const names = { env: 'env', snapshot: `snapshot-${id}`, bad: `bad-${id}` }
+      for (const name of there) {
+        const path = join(root, names[name as keyof typeof names])
+        mkdirSync(path, { recursive: true })
+        // What was good is in the snapshot until that is renamed.
+        const good = name === 'snapshot' || (name === 'env' && !there.includes('snapshot'))
+        writeFileSync(join(path, 'content'), good ? 'good' : 'broken')
+      }
+      writeFileSync(join(root, 'journal.json'), JSON.stringify({ id, snapshot: join(root, names.snapshot) }))
+      expect(await recoverPython(world.context)).toEqual([join(root, 'env')])
+      expect(readFileSync(join(root, 'env', 'content'), 'utf8')).toBe('good')
+      expect(readdirSync(root)).toEqual(['env'])
+      expect(await recoverPython(world.context)).toEqual([])
+      expect(world.events.at(-1)).toMatchObject({ type: 'python.rolled-back', subject: join(root, 'env') })
+    })
+  },
+)
