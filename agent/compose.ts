@@ -27,6 +27,7 @@ import { makePrivateFolder, sweepTemporaryFiles } from './platform/files.ts'
 import { readHost } from './platform/host.ts'
 import { createHttpClient } from './platform/http-client.ts'
 import { createLog } from './platform/log.ts'
+import { openSecretFile } from './platform/secret-file.ts'
 import { readSecrets } from './platform/secrets.ts'
 import { superviseServices } from './platform/supervise.ts'
 import { createProcesses } from './processes/processes.ts'
@@ -57,7 +58,10 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   await makePrivateFolder(runFolder)
   await makePrivateFolder(join(runFolder, 'sync'))
   await sweepTemporaryFiles(stateFolder)
-  const secrets = readSecrets(environment, [join(stateFolder, 'secrets.env'), SECRETS_FILE])
+  const secretsPath = join(stateFolder, 'secrets.env')
+  const secrets = readSecrets(environment, [secretsPath, SECRETS_FILE])
+  const secretFile = openSecretFile(secretsPath)
+  secrets.declare(secretFile.names())
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
   const { db, quarantined } = openDatabase(stateFolder, clock.now)
   const agentId = readAgentId(db)
@@ -185,6 +189,13 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     runs,
     journal,
     tokens,
+    secrets: {
+      ...secretFile,
+      set: (name, value) => {
+        secrets.declare([name])
+        secretFile.set(name, value)
+      },
+    },
     downloads,
     processes: { ...processes, createStripper: createOutputStripper },
     sync,

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
+import { findReferences } from '../../shared/manifest/interpolate.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { decide } from '../preflight/decide.ts'
 import { gatherFacts } from '../preflight/gather-facts.ts'
@@ -40,7 +41,7 @@ export const makePlan = async (
   const [facts, python, remoteProblems] = await Promise.all([
     gatherFacts({ manifest, files, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
     planPython(manifest, context),
-    Promise.all(syncs.map((sync) => rooms.checkRemote(sync, { signal }))),
+    Promise.all(syncs.filter(isFilledIn).map((sync) => rooms.checkRemote(sync, { signal }))),
   ])
   const running = new Set(
     rooms.processes
@@ -48,7 +49,7 @@ export const makePlan = async (
       .filter((row) => row.pid !== null)
       .map((row) => row.name),
   )
-  const decision = decide({ manifest, files, running }, facts)
+  const decision = decide({ manifest, files, running, missing: read.missing }, facts)
   const processes = planProcesses(manifest, {
     python: python.plan,
     searchPath: rooms.probes.searchPath,
@@ -87,6 +88,10 @@ export const makePlan = async (
     },
   }
 }
+
+/** A remote whose credentials are missing is told as that; asking it would only tell it again. */
+const isFilledIn = ({ remote, to }: PlannedSync): boolean =>
+  [to, ...Object.values(remote?.options ?? {})].every((value) => findReferences(value).names.length === 0)
 
 /** The Python part; its refusal is a problem of the plan like any other. */
 export const planPython = async (

@@ -1,7 +1,8 @@
 import type { Problem } from '../../shared/contract/errors.ts'
 import { parseManifest } from '../../shared/manifest/parse-manifest.ts'
 import type { ParsedManifest } from '../../shared/manifest/parse-manifest.ts'
-import { resolveManifestSecrets } from '../../shared/manifest/resolve-manifest-secrets.ts'
+import { subjectOf } from '../../shared/manifest/places.ts'
+import { listReferences, resolveManifestSecrets } from '../../shared/manifest/resolve-manifest-secrets.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import type { Secrets } from '../platform/secrets.ts'
 
@@ -9,8 +10,10 @@ import type { Secrets } from '../platform/secrets.ts'
 export type ReadManifest = {
   readonly manifest: Manifest
   readonly digest: string
-  /** Names that have no value here. */
+  /** What is wrong with the values that were filled in. */
   readonly problems: readonly Problem[]
+  /** Names without a value here → the things that need them. */
+  readonly missing: ReadonlyMap<string, readonly string[]>
   /** Where the thing with this name stands in the file. */
   placeOf(subject: string): Problem['at']
 }
@@ -27,7 +30,25 @@ export const readManifest = (
   const { required, optional } = parsed.manifest.secrets
   secrets.declare([...required, ...optional])
   const resolved = resolveManifestSecrets(parsed.manifest, { lookup: secrets.get, at: parsed.at })
-  return { ...resolved, digest: parsed.digest, placeOf: placesOf(parsed) }
+  return {
+    manifest: resolved.manifest,
+    digest: parsed.digest,
+    // A missing name is one problem however often it is used: checkSecrets tells it.
+    problems: resolved.problems.filter((problem) => problem.code !== 'secret_missing'),
+    missing: missingNames(parsed.manifest, secrets),
+    placeOf: placesOf(parsed),
+  }
+}
+
+const missingNames = (manifest: Manifest, secrets: Secrets): ReadonlyMap<string, readonly string[]> => {
+  const missing = new Map<string, string[]>()
+  for (const { name, path } of listReferences(manifest)) {
+    if (secrets.get(name) !== undefined) continue
+    const subjects = missing.get(name) ?? []
+    const subject = subjectOf(manifest, path)
+    missing.set(name, subjects.includes(subject) ? subjects : [...subjects, subject])
+  }
+  return missing
 }
 
 const placesOf = ({ manifest, at }: ParsedManifest): ReadManifest['placeOf'] => {

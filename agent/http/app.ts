@@ -9,6 +9,7 @@ import type { GateVariables } from './gate.ts'
 import { eventRoutes } from './routes/events.ts'
 import { processRoutes } from './routes/processes.ts'
 import { runRoutes } from './routes/runs.ts'
+import { secretRoutes } from './routes/secrets.ts'
 import { statusRoutes } from './routes/status.ts'
 import { syncRoutes } from './routes/sync.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -49,6 +50,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', syncRoutes(box))
     .route('/v1', eventRoutes(box))
     .route('/v1', tokenRoutes(box))
+    .route('/v1', secretRoutes(box))
 }
 
 /** The API's type, for the client: hc<App>. */

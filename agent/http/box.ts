@@ -11,6 +11,7 @@ import type {
 } from '../../shared/contract/records.ts'
 import type { Journal } from '../apply/journal.ts'
 import type { Runs } from '../apply/runs.ts'
+import type { SecretFile } from '../platform/secret-file.ts'
 import type { Tokens } from './tokens.ts'
 
 /** A manifest as a client sends it: its text, and the name of its file for the messages. */
@@ -29,6 +30,7 @@ export type Box = {
   readonly runs: Runs
   readonly journal: Journal
   readonly tokens: Tokens
+  readonly secrets: SecretFile
   readonly downloads: { rows(): readonly DownloadRow[] }
   readonly processes: {
     rows(): readonly ProcessRow[]

@@ -24,13 +24,15 @@ export const decide = (
     readonly manifest: Manifest
     readonly files: readonly WantedFile[]
     readonly running: ReadonlySet<string>
+    /** Names of secrets and variables without a value → the things that need them. */
+    readonly missing: ReadonlyMap<string, readonly string[]>
   },
   facts: Facts,
 ): Decision => {
   const { manifest } = wanted
   const sources = checkSources(wanted.files, facts)
   const problems = [
-    ...checkSecrets(manifest, facts),
+    ...checkSecrets(manifest, facts, wanted.missing),
     ...checkGpu(manifest, facts),
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),

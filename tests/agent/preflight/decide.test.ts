@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { checkSecrets } from '../../../agent/preflight/check-box.ts'
 import { decide } from '../../../agent/preflight/decide.ts'
 import type { Facts } from '../../../agent/preflight/facts.ts'
 import { locateFiles } from '../../../agent/preflight/locate-files.ts'
@@ -25,7 +26,7 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
     portsInUse: new Set(),
     ...change,
   }
-  return decide({ manifest, files, running: new Set() }, facts)
+  return decide({ manifest, files, running: new Set(), missing: new Map() }, facts)
 }
 
 const told = (decision: ReturnType<typeof decide>) =>
@@ -123,6 +124,18 @@ test('incident A1: a required secret that is missing is an error with its name',
     'warning secret_missing CIVITAI_TOKEN',
   ])
   expect(told(decideOn(yaml, { secrets: new Set(['HF_TOKEN', 'CIVITAI_TOKEN']) }))).toEqual([])
+})
+
+test('a name that several things need is one problem with all of them', () => {
+  const { manifest } = parseManifest('version: 1\nname: t\nsecrets: {required: [KEY]}\n', { file: 'm.yaml' })
+  const missing = new Map([['KEY', ['b2', 'trainer']]])
+  expect(checkSecrets(manifest, { secrets: new Set() }, missing)).toMatchObject([
+    {
+      subject: 'KEY',
+      subjects: ['b2', 'trainer'],
+      message: 'the box does not have KEY and b2, trainer need it',
+    },
+  ])
 })
 
 test('pickle formats are refused without allow_pickle', () => {
