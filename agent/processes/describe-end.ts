@@ -1,5 +1,5 @@
 import type { Problem } from '../../shared/contract/errors.ts'
-import { ERROR_CODES } from '../../shared/contract/errors.ts'
+import { AgentError, ERROR_CODES } from '../../shared/contract/errors.ts'
 import { readTail } from './output-log.ts'
 import type { ShimExit } from './shim/records.ts'
 import { stripOutput } from './strip-output.ts'
@@ -62,6 +62,14 @@ export const terminalProblem = (name: string, cause: string | null): Problem =>
     message: `${name} has no terminal, only a log: ${cause ?? 'unknown cause'}`,
     severity: 'warning',
   })
+
+/** The environment of a process is never on disk: until it is planned again, or adopted alive, it cannot be started. */
+export const unplanned = (name: string): AgentError =>
+  new AgentError(
+    'process_failed',
+    `${name} cannot be started: agentd was restarted, and its environment is not known until the manifest is applied`,
+    { hint: 'Apply the manifest: agentctl apply MANIFEST.' },
+  )
 
 /** `status 3`, `SIGKILL, because memory ran out`. */
 const describeExit = (exit: ShimExit): string =>

@@ -1,43 +1,23 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
-import type { Report } from '../../shared/contract/events.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
-import type { Clock } from '../platform/clock.ts'
-import type { Log } from '../platform/log.ts'
-import { crashProblem, endProblem, silentProblem, terminalProblem } from './describe-end.ts'
+import { crashProblem, endProblem, silentProblem, terminalProblem, unplanned } from './describe-end.ts'
+import { endOverdue } from './end-overdue.ts'
 import type { FoundJob } from './find-job.ts'
 import { followReadiness } from './follow-readiness.ts'
 import type { JobSpec } from './job-records.ts'
 import { readJobExit, readJobSpec } from './job-records.ts'
 import { createNotifier } from './notifier.ts'
 import type { PlannedProcess } from './planned-process.ts'
+import type { ProcessDeps } from './process-deps.ts'
 import type { ProcessRecord } from './process-record.ts'
 import { LIVE_STATES } from './process-record.ts'
-import type { ProcessStore } from './process-store.ts'
-import { findMarked } from './process-tree.ts'
 import type { RestartHistory } from './restart-policy.ts'
 import { addExit, decideRestart } from './restart-policy.ts'
 import type { ShimConnection } from './shim-connection.ts'
-import { shimMarker, specFile } from './shim/records.ts'
+import { specFile } from './shim/records.ts'
 import { startJob } from './start-job.ts'
-import { sendSignal } from './stop-tree.ts'
 import type { JobOutcome } from './watch-job.ts'
 import { watchJob } from './watch-job.ts'
-
-export type ProcessDeps = {
-  /** The process's own folder: its job's records and its output. */
-  readonly folder: string
-  readonly runFolder: string
-  readonly shimFile: string
-  readonly clock: Clock
-  readonly report: Report
-  readonly log: Log
-  readonly random: () => number
-  readonly store: ProcessStore
-  /** Ends with the agent; the jobs go on. */
-  readonly lifetime: AbortSignal
-  /** Keeps hold of work that goes on by itself, and logs its failure. */
-  readonly track: (work: Promise<void>) => void
-}
 
 /** A job that lives, as far as is known. */
 type Job = {
@@ -51,8 +31,6 @@ type Job = {
 }
 
 const FRESH: RestartHistory = { exitsMs: [], attempts: 0 }
-/** SIGTERM's ten seconds and SIGKILL's five after the first signal's own time; then the shim itself must be stuck. */
-const LADDER_MS = 20_000
 
 /**
  * The life of one process over all its jobs: begun, followed to its end however that comes, begun again by its policy.
@@ -233,26 +211,13 @@ export const createProcessLife = (
     try {
       update({ state: 'stopping' })
       askToStop(current)
-      await untilGone(current, signal)
+      const waiting = AbortSignal.any([signal, lifetime])
+      const gone = changes.until(() => (job === current ? undefined : true), waiting)
+      const isAnswering = current.connection !== undefined
+      await endOverdue(gone, { spec: current.spec, isAnswering, clock, signal: waiting })
     } finally {
       ending = false
     }
-  }
-
-  const untilGone = async (current: Job, caller: AbortSignal): Promise<void> => {
-    const done = new AbortController()
-    const signal = AbortSignal.any([caller, lifetime])
-    const limitMs = current.connection === undefined ? 0 : current.spec.plan.spec.stop.timeout + LADDER_MS
-    const gone = changes.until(() => (job === current ? undefined : 'gone'), signal)
-    const overdue = clock.sleep(limitMs, AbortSignal.any([signal, done.signal])).then(
-      () => 'overdue',
-      () => 'settled',
-    )
-    if ((await Promise.race([gone, overdue])) === 'overdue') {
-      // The shim is stopped or stuck: with it gone its job is found by the marker and ended.
-      for (const shim of findMarked(shimMarker(current.spec))) sendSignal(shim.pid, 'SIGKILL')
-    }
-    await gone.finally(() => done.abort())
   }
 
   return {
@@ -275,13 +240,5 @@ export const createProcessLife = (
     isLive: (): boolean => LIVE_STATES.includes(record.state),
   }
 }
-
-/** The environment of a process is never on disk: until it is planned again, or adopted alive, it cannot be started. */
-export const unplanned = (name: string): AgentError =>
-  new AgentError(
-    'process_failed',
-    `${name} cannot be started: agentd was restarted, and its environment is not known until the manifest is applied`,
-    { hint: 'Apply the manifest: agentctl apply MANIFEST.' },
-  )
 
 const cancelled = (name: string): AgentError => new AgentError('cancelled', `the job of ${name} is over`)

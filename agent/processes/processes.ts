@@ -10,6 +10,8 @@ import type { Log } from '../platform/log.ts'
 import { programFile } from '../platform/program-file.ts'
 import type { ProcessOutcome } from './apply-plan.ts'
 import { applyPlan } from './apply-plan.ts'
+import type { Attachment } from './attach.ts'
+import { attachToJob } from './attach.ts'
 import { readJobSpec } from './job-records.ts'
 import type { ManagedProcess } from './managed-process.ts'
 import { createManagedProcess } from './managed-process.ts'
@@ -153,6 +155,25 @@ export const createProcesses = (deps: ProcessesDeps) => {
         clock: deps.clock,
         follow: () => (options.follow ?? false) && isGoingOn(managed),
       })
+    },
+
+    /**
+     * The terminal of a process.
+     * @throws AgentError not_found; terminal_unavailable when it does not run or has only a log
+     */
+    terminal: async (
+      name: string,
+      options: Waiting & { readonly fromOffset?: number },
+    ): Promise<Attachment> => {
+      const managed = get(name)
+      const folder = join(jobs, name)
+      const spec = readJobSpec(folder)
+      if (spec === undefined || !managed.isAlive())
+        throw new AgentError(
+          'terminal_unavailable',
+          `${name} has no terminal: it is ${managed.record().state}`,
+        )
+      return attachToJob(spec, { ...options, folder })
     },
 
     services: [

@@ -36,9 +36,9 @@ export const openTerminal = async (launch: Launch): Promise<Terminal> => {
 }
 
 /**
- * libuv takes “partial read plus hang-up” for the end, which loses up to 4 KB of the last output: exactly where the
- * traceback of a crash is. So this process keeps a descriptor of its own on the slave side until the exit is reported:
- * then there is no hang-up before everything is read.
+ * An older libuv takes “partial read plus hang-up” for the end, which loses up to 4 KB of the last output: exactly where
+ * the traceback of a crash is (two of three runs on Node 20, none on Node 24). So this process keeps a descriptor of its
+ * own on the slave side until the exit is reported: then there is no hang-up before everything is read.
  */
 const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Terminal => {
   const [program = '', ...args] = spec.argv
@@ -52,7 +52,10 @@ const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Te
     ...spec.user,
   })
   const slave = holdSlave(terminal, spec.user)
-  terminal.onData((data) => events.onOutput(Buffer.from(data)))
+  // Without an encoding these are buffers, whatever the types of node-pty say.
+  terminal.onData((data: string | Buffer) =>
+    events.onOutput(Buffer.isBuffer(data) ? data : Buffer.from(data)),
+  )
   terminal.onExit(({ exitCode, signal }) => {
     if (slave !== undefined) closeSync(slave)
     const name = signalName(signal ?? 0)

@@ -2,9 +2,42 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { expect, test } from 'vitest'
+import type { Attachment } from '../../../agent/processes/attach.ts'
 import { forever, makeHome, planCommand, readAll, startRoom, untilState } from './kit.ts'
 
 const signal = forever()
+
+/** Reads a terminal until it shows a text. */
+const readUntil = async (terminal: Attachment, wanted: string): Promise<string> => {
+  let text = ''
+  for await (const { bytes } of terminal.output) {
+    text += Buffer.from(bytes).toString()
+    if (text.includes(wanted)) return text
+  }
+  return text
+}
+
+test('a terminal shows what went before, takes what is typed, has a size, and ends with its process', async () => {
+  const home = makeHome()
+  const first = startRoom(home)
+  const script = 'echo hello; while read -r line; do echo "<$line> $(stty size)"; done'
+  await first.processes.apply([planCommand('shell', ['bash', '-c', script])], { signal })
+  await first.leave()
+  const { processes } = startRoom(home)
+  await processes.adopt({ signal })
+  const terminal = await processes.terminal('shell', { signal })
+  terminal.resize(77, 33)
+  terminal.write(Buffer.from('typed\n'))
+  expect(await readUntil(terminal, '33 77\r\n')).toBe('hello\r\ntyped\r\n<typed> 33 77\r\n')
+  const second = await processes.terminal('shell', { fromOffset: 7, signal })
+  second.write(Buffer.from('\x04'))
+  const rest = await readUntil(second, 'no such text')
+  expect(rest).toBe('typed\r\n<typed> 33 77\r\n')
+  await untilState(processes, 'shell', 'exited')
+  await expect(processes.terminal('shell', { signal })).rejects.toMatchObject({
+    code: 'terminal_unavailable',
+  })
+})
 
 /** The shim as it is released, in a folder where node-pty cannot be found. */
 const buildShimWithoutTerminal = async (folder: string): Promise<string> => {
@@ -42,6 +75,9 @@ test('T15: where node-pty cannot be loaded a process runs with its log alone, an
     severity: 'warning',
     message: expect.stringContaining('node-pty') as string,
   })
+  await expect(processes.terminal('service', { signal })).rejects.toThrow(
+    /no terminal, only a log: .*node-pty/,
+  )
   await untilState(processes, 'job', 'failed')
   expect(processes.row('job')).toMatchObject({ exitCode: 5 })
   expect((await readAll(processes, 'job')).split('\n').sort()).toEqual(['', 'err', 'no terminal', 'out'])
