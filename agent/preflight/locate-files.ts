@@ -1,4 +1,4 @@
-import { isAbsolute, join, normalize } from 'node:path'
+import { isAbsolute, normalize } from 'node:path'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { joinInside } from '../platform/files.ts'
 
@@ -36,7 +36,3 @@ export const locateFiles = (manifest: Manifest): readonly WantedFile[] =>
       },
     ]
   })
-
-/** The cache that snapshots go to and processes look in, as Hugging Face's own default has it. */
-export const hfHome = (manifest: Manifest, home: string): string =>
-  manifest.hf_home ?? join(home, '.cache', 'huggingface')

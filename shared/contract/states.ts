@@ -40,7 +40,6 @@ export const DOWNLOAD_STATES = [
   'waiting',
   'failed',
 ] as const
-export type DownloadState = (typeof DOWNLOAD_STATES)[number]
 
 /*
  *   waiting (depends_on) → starting → ready → stopping → stopped
