@@ -9,6 +9,7 @@ import type { CommandResult } from '../platform/commands.ts'
 import { runCommand } from '../platform/commands.ts'
 import { atomicWrite, joinInside, refuseSymlinks } from '../platform/files.ts'
 import { cleanEnvironment } from './clean-environment.ts'
+import { withoutLogin } from './requirement-files.ts'
 
 export type CloneContext = {
   /** `<working_dir>/custom_nodes` */
@@ -153,7 +154,7 @@ const resolveRef = async (node: CustomNode, context: NodeContext): Promise<strin
 const refuseAddress = (address: string, allowHosts: readonly string[]): void => {
   const url = URL.canParse(address) ? new URL(address) : undefined
   if (url === undefined || url.username !== '' || url.password !== '')
-    throw new AgentError('custom_node_failed', `${address} is not a plain https address`)
+    throw new AgentError('custom_node_failed', `${withoutLogin(address)} is not a plain https address`)
   const allowed =
     url.protocol === 'https:' ||
     (url.protocol === 'http:' && (allowHosts.includes(url.host) || allowHosts.includes(url.hostname)))
