@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import { AgentError, ERROR_CODES, EXIT } from '../shared/contract/errors.ts'
 import { VERSION } from '../shared/version.ts'
 import { compose } from './compose.ts'
@@ -26,6 +27,9 @@ const main = async (argv: readonly string[]): Promise<number> => {
 }
 
 const serve = async (config: AgentConfig): Promise<number> => {
+  // The box's memory is for models: a daemon that mostly waits does with a small young generation.
+  setFlagsFromString('--max-semi-space-size=1')
+  setFlagsFromString('--optimize-for-size')
   const shutdown = new AbortController()
   const stop = (signal: NodeJS.Signals) => {
     setTimeout(() => process.exit(EXIT.done), SHUTDOWN_MS).unref()
