@@ -66,6 +66,11 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
       return (await reply.json()) as { events: EventRecord[] }
     },
 
+    secrets: () => unwrap(v1.secrets.$get()),
+    setSecret: (name: string, value: string) =>
+      unwrap(v1.secrets[':name'].$put({ param: { name: encode(name) }, json: { value } })),
+    removeSecret: (name: string) => unwrap(v1.secrets[':name'].$delete({ param: { name: encode(name) } })),
+
     tokens: () => unwrap(v1.tokens.$get()),
     createToken: (token: { name: string; scope: Scope }) => unwrap(v1.tokens.$post({ json: token })),
     revokeToken: (id: string) => unwrap(v1.tokens[':id'].$delete({ param: { id: encode(id) } })),

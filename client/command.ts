@@ -37,6 +37,8 @@ export type Call = {
   readonly options: Readonly<Record<string, string | boolean | undefined>>
   readonly context: string | undefined
   readonly environment: Environment
+  /** Every command there is. */
+  readonly commands: readonly Command[]
   readonly output: Output
   /** Aborts on Ctrl-C, with an AgentError `interrupted`. */
   readonly signal: AbortSignal

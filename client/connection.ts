@@ -6,7 +6,7 @@ import type { Reply, Transport } from './transport.ts'
 
 /** One call of the API, before the token and the deadline are added. */
 export type Ask = {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly path: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string

@@ -1,6 +1,7 @@
 import { AgentError, EXIT } from '../shared/contract/errors.ts'
 import type { Api } from './api.ts'
 import type { Call } from './command.ts'
+import { COMMANDS } from './commands/all.ts'
 import { connect } from './connect.ts'
 import { resolveBox } from './context/resolve-box.ts'
 import { asAgentError, exitStatusOf } from './exit.ts'
@@ -53,6 +54,7 @@ const callOf = (
     options: chosen.options,
     context: chosen.context,
     environment: process.env,
+    commands: COMMANDS,
     output,
     signal,
     longSignal: timeoutMs === undefined ? signal : AbortSignal.any([signal, deadlineAfter(timeoutMs)]),

@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream'
 
 /** One request to the agent, whatever the way there. `path` has its query already. */
 export type TransportRequest = {
-  readonly method: 'GET' | 'POST' | 'DELETE'
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string

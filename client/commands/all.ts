@@ -14,6 +14,7 @@ import { restart, start, stop } from './process-actions.ts'
 import { ps } from './ps.ts'
 import { pullCheckpoint } from './pull-checkpoint.ts'
 import { runCancel, runs, runShow } from './runs.ts'
+import { secretLs, secretRm, secretSet } from './secret.ts'
 import { status } from './status.ts'
 import { sync } from './sync.ts'
 import { tokenCreate, tokenLs, tokenRevoke } from './token.ts'
@@ -45,6 +46,9 @@ export const COMMANDS: readonly Command[] = [
   contextLs,
   contextUse,
   contextRm,
+  secretSet,
+  secretLs,
+  secretRm,
   tokenLs,
   tokenCreate,
   tokenRevoke,
@@ -58,5 +62,6 @@ export const FAMILIES: Readonly<Record<string, string>> = {
   run: 'show or cancel one run',
   manifest: 'check a manifest on this machine, or print its schema',
   context: 'the boxes this machine knows',
+  secret: 'the secrets of the box',
   token: 'who may talk to the box',
 }

@@ -8,7 +8,6 @@ export const completion: Command = {
   summary: 'a script that completes agentctl’s words in a shell',
   arguments: [{ name: 'shell', summary: 'bash, zsh or fish' }],
   run: async (call) => {
-    const { COMMANDS } = await import('./all.ts')
     const { completionScript, SHELLS } = await import('../completion-script.ts')
     const asked = argument(call, 0)
     const shell = SHELLS.find((one) => one === asked)
@@ -16,7 +15,7 @@ export const completion: Command = {
       throw new AgentError('usage', `there is no completion for ${asked}`, {
         hint: 'Write bash, zsh or fish.',
       })
-    const script = completionScript(shell, COMMANDS)
+    const script = completionScript(shell, call.commands)
     if (call.output.json) call.output.document({ shell, script })
     else await call.output.raw(script)
     return EXIT.done

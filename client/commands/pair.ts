@@ -1,8 +1,9 @@
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
-import type { Command } from '../command.ts'
+import type { Call, Command } from '../command.ts'
 import { argument, textOption } from '../command.ts'
 import { connect } from '../connect.ts'
 import { readContexts, writeContexts } from '../context/contexts.ts'
+import { readSecretInput } from '../read-input.ts'
 import { parseTarget, targetText } from '../context/target.ts'
 
 export const pair: Command = {
@@ -13,7 +14,7 @@ export const pair: Command = {
   options: [{ flags: '--name <name>', summary: 'the name of the context; by default the box’s host name' }],
   run: async (call) => {
     const target = parseTarget(argument(call, 0))
-    const token = await readToken()
+    const token = await readToken(call)
     const api = connect({ target, token }, { ...call, onAgentVersion: () => undefined })
     const { agent, host } = await api.status()
     const name = contextName(textOption(call, 'name') ?? host.hostname)
@@ -29,19 +30,14 @@ export const pair: Command = {
   },
 }
 
-/**
- * A token, or what `agentd pair --json` prints. Standard input keeps it out of argv and of the shell's history.
- * @throws AgentError usage
- */
-const readToken = async (): Promise<string> => {
-  if (process.stdin.isTTY) throw noToken()
-  let text = ''
-  for await (const chunk of process.stdin) {
-    text += String(chunk)
-    if (text.length > 4096) break
-  }
+/** A token, or what `agentd pair --json` prints. @throws AgentError usage */
+const readToken = async (call: Call): Promise<string> => {
+  const text = await readSecretInput('the token of the box', call.output)
   const token = text.trimStart().startsWith('{') ? tokenOfPairing(text) : text.trim()
-  if (token === '' || /\s/.test(token) || token.length > 1000) throw noToken()
+  if (token === '' || /\s/.test(token))
+    throw new AgentError('usage', 'what came on standard input is not the token of a box', {
+      hint: 'On the box: agentd pair --json | agentctl pair unix:/path/agent.sock.',
+    })
   return token
 }
 
@@ -54,11 +50,6 @@ const tokenOfPairing = (text: string): string => {
     return ''
   }
 }
-
-const noToken = (): AgentError =>
-  new AgentError('usage', 'pair needs the token of the box on standard input', {
-    hint: 'On the box: agentd pair --json | agentctl pair unix:/path/agent.sock.',
-  })
 
 /** A host name may hold anything; a context’s name is typed on command lines. */
 const contextName = (text: string): string => {

@@ -2,6 +2,7 @@ import type { StatusRecord } from '../../shared/contract/records.ts'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted } from '../command.ts'
+import { readPulls } from '../pull/pulls-file.ts'
 import { sleep } from '../wait.ts'
 
 const WATCH_EVERY_MS = 2_000
@@ -29,10 +30,13 @@ const watch = async (call: Call): Promise<never> => {
 }
 
 const showOnce = async (call: Call, onCleanScreen: boolean): Promise<StatusRecord> => {
-  const { readPulls } = await import('../pull/pulls-file.ts')
-  const { statusLines } = await import('../output/status-screen.ts')
   const api = await call.api()
-  const [record, pulls] = await Promise.all([api.status(), readPulls(call.environment, api.label)])
+  // What draws the screen is loaded while the agent works out its answer.
+  const [record, pulls, { statusLines }] = await Promise.all([
+    api.status(),
+    readPulls(call.environment, api.label),
+    import('../output/status-screen.ts'),
+  ])
   if (onCleanScreen) call.output.clear()
   if (call.output.json) call.output.document({ ...record, pulls })
   else call.output.lines(statusLines(record, pulls))

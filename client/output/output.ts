@@ -4,6 +4,7 @@ import { errorBody } from '../exit.ts'
 import { problemLines } from './problems.ts'
 import type { ProgressView } from './progress.ts'
 import { createProgress } from './progress.ts'
+import type { OutputStream } from './stream.ts'
 import type { Line } from './table.ts'
 import { tableLines } from './table.ts'
 import type { Text } from './text.ts'
@@ -29,13 +30,6 @@ export type Output = {
   error(error: AgentError): void
   /** Progress on standard error; close it before other output. */
   progress(): ProgressView
-}
-
-export type OutputStream = {
-  readonly isTTY?: boolean
-  readonly columns?: number
-  write(data: string | Uint8Array): boolean
-  once(event: 'drain', listener: () => void): unknown
 }
 
 type OutputDeps = {

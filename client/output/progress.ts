@@ -1,5 +1,5 @@
 import { formatDuration, formatSize } from '../../shared/contract/units.ts'
-import type { OutputStream } from './output.ts'
+import type { OutputStream } from './stream.ts'
 import type { Text } from './text.ts'
 import { cleanText, paint } from './text.ts'
 

@@ -2,6 +2,8 @@ import type { ProgressItem, ProgressView } from '../output/progress.ts'
 
 /** Speed is that of the last seconds: an average since the start would hide a link that has become slow. */
 const WINDOW_MS = 10_000
+/** Pieces arrive thousands of times a second; they are counted and shown in steps of this. */
+const STEP_MS = 200
 
 export type Meter = {
   /** Bytes that came over the wire; negative when they were thrown away. */
@@ -20,11 +22,14 @@ export const createMeter = (
   const rows = new Map(files.map((file) => [file.path, { done: 0, total: file.sizeBytes }]))
   let done = 0
   let samples: { atMs: number; bytes: number }[] = []
+  let shownMs = Number.NEGATIVE_INFINITY
 
   const add = (bytes: number, path: string): void => {
     done += bytes
     const row = rows.get(path)
     if (row) row.done += bytes
+    if (performance.now() - shownMs < STEP_MS) return
+    shownMs = performance.now()
     view.show({ whole: picture(), items: moving() })
   }
   const speed = (): number => {
@@ -52,7 +57,10 @@ export const createMeter = (
 
   return {
     received: (bytes, path) => {
-      samples.push({ atMs: performance.now(), bytes })
+      const atMs = performance.now()
+      const last = samples.at(-1)
+      if (last !== undefined && atMs - last.atMs < STEP_MS) last.bytes += bytes
+      else samples.push({ atMs, bytes })
       add(bytes, path)
     },
     reused: add,

@@ -241,6 +241,7 @@ describe('output', () => {
     { name: 'logs', args: ['logs', 'comfyui'], key: 'lines' },
     { name: 'wait', args: ['wait', 'prepare'], key: 'process' },
     { name: 'token ls', args: ['token', 'ls'], key: 'tokens' },
+    { name: 'secret ls', args: ['secret', 'ls'], key: 'secrets' },
     { name: 'token create', args: ['token', 'create', 'ci', '--scope', 'operate'], key: 'token' },
     { name: 'context ls', args: ['context', 'ls'], key: 'contexts' },
     { name: 'version', args: ['version'], key: 'agentctl' },
@@ -325,6 +326,24 @@ describe('output', () => {
     expect(
       stderr.match(new RegExp(`${word} than the agent ${version.replaceAll('.', '\\.')}`, 'g')),
     ).toHaveLength(1)
+  })
+})
+
+describe('secrets', () => {
+  test('secret set takes the value from standard input, and only names are ever shown', async () => {
+    await startBox()
+    const set = await runAgentctl(['secret', 'set', 'HF_TOKEN'], { env: box.env, input: 'hf_value\n' })
+    expect(set).toMatchObject({ code: 0, stderr: '' })
+    const listed = await agentctl('secret', 'ls')
+    expect(listed.stdout).toBe('HF_TOKEN\n')
+    expect((await agentctl('secret', 'rm', 'HF_TOKEN')).code).toBe(0)
+    expect((await agentctl('secret', 'ls', '--json')).stdout).toBe('{"secrets":[]}\n')
+    expect(box.requests.map(({ url }) => url).join()).not.toContain('hf_value')
+  })
+
+  test('secret set without a value is a usage error', async () => {
+    await startBox()
+    expect((await agentctl('secret', 'set', 'HF_TOKEN')).code).toBe(EXIT.usage)
   })
 })
 

@@ -140,6 +140,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
     if (one !== undefined && (name === 'latest' || name === one.files.name)) return one
     throw new AgentError('not_found', `there is no checkpoint ${name}`)
   }
+  const secrets = new Map<string, string>()
   const unused = () => {
     throw new Error('the API does not call this')
   }
@@ -198,6 +199,11 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       revoke: (id) => {
         records.tokens = records.tokens.filter((row) => row.id !== id)
       },
+    },
+    secrets: {
+      names: () => [...secrets.keys()],
+      set: (name, value) => void secrets.set(name, value),
+      remove: (name) => void secrets.delete(name),
     },
     downloads: { rows: () => records.status.downloads },
     processes: {
