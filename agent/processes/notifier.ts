@@ -32,7 +32,6 @@ export const createNotifier = () => {
       }),
   }
 }
-export type Notifier = ReturnType<typeof createNotifier>
 
 /** Runs what it is given one after another. */
 export const createQueue = () => {

@@ -13,6 +13,8 @@ export type ProcessDeps = {
   readonly report: Report
   readonly log: Log
   readonly random: () => number
+  /** A problem quotes the process's output, which may hold secrets. */
+  readonly redact: (text: string) => string
   readonly store: ProcessStore
   /** Ends with the agent; the jobs go on. */
   readonly lifetime: AbortSignal

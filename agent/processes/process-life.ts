@@ -53,6 +53,8 @@ export const createProcessLife = (
   const update = (change: Partial<ProcessRecord>): void => {
     const before = record.state
     record = { ...record, ...change }
+    if (change.problem)
+      record = { ...record, problem: { ...change.problem, message: deps.redact(change.problem.message) } }
     try {
       deps.store.save(record)
     } catch (error) {

@@ -33,6 +33,8 @@ export type ProcessesDeps = {
   readonly log: Log
   /** From 0 to 1, for the jitter of restarts. */
   readonly random: () => number
+  /** Takes secrets out of what problems quote of a process's output. */
+  readonly redact?: (text: string) => string
   /** The shim's program; by default the one of this agent. */
   readonly shimFile?: string
 }
@@ -61,10 +63,11 @@ export const createProcesses = (deps: ProcessesDeps) => {
   }
 
   const enter = (record: ProcessRecord): ManagedProcess => {
-    const { shimFile = SHIM } = deps
+    const { shimFile = SHIM, redact = (text: string): string => text } = deps
     const folder = join(jobs, record.name)
     const managed = createManagedProcess(record, {
       ...deps,
+      redact,
       shimFile,
       folder,
       store,
@@ -108,18 +111,20 @@ export const createProcesses = (deps: ProcessesDeps) => {
     ): Promise<readonly ProcessOutcome[]> => {
       const waiting = AbortSignal.any([signal, lifetime.signal])
       const left = [...table].filter(([name]) => !plan.some((planned) => planned.name === name))
-      const stopped = left.map(async ([name, managed]): Promise<ProcessOutcome> => {
-        await managed.leave(waiting)
-        table.delete(name)
-        return { name, action: 'stopped', state: 'stopped', problem: null }
-      })
-      const brought = applyPlan(plan, {
+      // First of all, because what is started next may want the port or the GPU memory of what left.
+      const stopped = await Promise.all(
+        left.map(async ([name, managed]): Promise<ProcessOutcome> => {
+          await managed.leave(waiting)
+          table.delete(name)
+          return { name, action: 'stopped', state: 'stopped', problem: null }
+        }),
+      )
+      const brought = await applyPlan(plan, {
         processOf: (planned) => table.get(planned.name) ?? enter(newRecord(planned)),
         clock: deps.clock,
         signal: waiting,
       })
-      const [outcomes, ...rest] = await Promise.all([brought, ...stopped])
-      return [...outcomes, ...rest]
+      return [...brought, ...stopped]
     },
 
     /** What `apply` would do, without doing it. */

@@ -10,10 +10,11 @@ import { findAccount } from './account.ts'
 import type { JobSpec } from './job-records.ts'
 import { readJobExit } from './job-records.ts'
 import type { PlannedProcess } from './planned-process.ts'
-import { readBootId } from './process-tree.ts'
+import { createTreeFinder, findMarked, readBootId } from './process-tree.ts'
 import type { ShimConnection } from './shim-connection.ts'
 import { connectShim } from './shim-connection.ts'
 import { SHIM_PROTOCOL, jobMarker, shimMarker, specFile } from './shim/records.ts'
+import { LEFTOVER_RUNGS, sendSignal, stopTree } from './stop-tree.ts'
 
 const LOG_LIMITS = { fileBytes: 8 * 2 ** 20, totalBytes: 128 * 2 ** 20 }
 const START_WITHIN_MS = 20_000
@@ -69,6 +70,7 @@ export const startJob = async (plan: PlannedProcess, context: StartContext): Pro
   const connection = await greet(socket, shim, context)
   if (connection) return { kind: 'connected', jobId: job.jobId, connection }
   if (readJobExit(context.folder, job.jobId)) return { kind: 'ended', jobId: job.jobId }
+  await endUnanswering(job)
   throw new AgentError('spawn_failed', `cannot start ${plan.name}: ${shim.problem()}`)
 }
 
@@ -87,6 +89,12 @@ const locateProgram = (plan: PlannedProcess, environment: Readonly<Record<string
   if (found === undefined)
     throw new AgentError('program_missing', `${plan.name} cannot start: there is no program ${program}`)
   return found
+}
+
+/** A shim that does not answer in time must not go on with a job that counts as failed. */
+const endUnanswering = async (job: { readonly jobId: string; readonly nonce: string }): Promise<void> => {
+  for (const shim of findMarked(shimMarker(job))) sendSignal(shim.pid, 'SIGKILL')
+  await stopTree(createTreeFinder({ marker: jobMarker(job), leader: null }), { rungs: LEFTOVER_RUNGS })
 }
 
 type Shim = { readonly gone: () => boolean; readonly problem: () => string }

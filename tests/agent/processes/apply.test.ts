@@ -67,6 +67,14 @@ test('a job that ended with 0 is never run again for the same specification, and
   expect(await readAll(processes, 'good')).toBe('ran\r\nran\r\n')
 })
 
+test('a problem quotes the output without the secrets in it', async () => {
+  const { processes } = startRoom(makeHome(), { redact: (text) => text.replaceAll('hunter2', '[TOKEN]') })
+  const [outcome] = await processes.apply([planCommand('job', ['bash', '-c', 'echo my hunter2; exit 1'])], {
+    signal,
+  })
+  expect(outcome?.problem?.message).toBe('job ended with status 1\nmy [TOKEN]')
+})
+
 test('a process starts when the one it depends on has ended with 0 or is ready', async () => {
   const { processes } = startRoom(makeHome())
   const folder = makeHome()

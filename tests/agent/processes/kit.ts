@@ -88,7 +88,7 @@ export const until = async (condition: () => boolean | Promise<boolean>): Promis
 }
 
 export const untilState = (processes: Processes, name: string, ...states: readonly string[]): Promise<void> =>
-  until(() => states.includes(processes.row(name).state))
+  until(() => processes.rows().some((row) => row.name === name && states.includes(row.state)))
 
 /** Live processes of a job, found by what they carry in their environment. */
 export const livingProcesses = (home: string, name: string): readonly number[] => {
