@@ -33,7 +33,7 @@ const RULES: readonly Rule[] = [
   },
   {
     matches:
-      /didn't find section|didn't find backend|unknown flag|unknown command|bucket (name )?.*(not found|does not exist)|NoSuchBucket|account not found|unsupported protocol|need .* (url|host)|invalid/i,
+      /didn't find section|didn't find backend|unknown flag|unknown command|bucket (name )?.*(not found|does not exist)|NoSuchBucket|account not found|unsupported protocol|need .* (url|host)/i,
     code: 'sync_config',
   },
   {

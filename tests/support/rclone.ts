@@ -46,29 +46,45 @@ const versionOf = (path: string): string | undefined => {
   }
 }
 
-export type WebdavServer = { readonly url: string; close(): Promise<void> }
+export type RcloneServer = { readonly url: string; close(): Promise<void> }
 
 /** `rclone serve webdav` of a folder on a free loopback port: a remote without hashes and without times. */
-export const serveWebdav = async (
+export const serveWebdav = (
   rclone: string,
   options: { folder: string; user: string; password: string; bytesPerSecond?: string },
-): Promise<WebdavServer> => {
-  const child = spawn(rclone, ['serve', 'webdav', options.folder, '--addr', '127.0.0.1:0'], {
-    env: {
-      HOME: options.folder,
-      RCLONE_CONFIG: '',
-      RCLONE_USER: options.user,
-      RCLONE_PASS: options.password,
-      ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
-      // What other tests of this folder look for is written behind the server's back.
-      RCLONE_DIR_CACHE_TIME: '0s',
-    },
+): Promise<RcloneServer> =>
+  serve(rclone, ['webdav', options.folder], {
+    HOME: options.folder,
+    RCLONE_USER: options.user,
+    RCLONE_PASS: options.password,
+    ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
+    // What tests change in the folder behind the server's back is seen at once.
+    RCLONE_DIR_CACHE_TIME: '0s',
+  })
+
+/** `rclone serve s3`: the folders in `folder` are buckets, objects have MD5 hashes and appear when they are whole. */
+export const serveS3 = (
+  rclone: string,
+  options: { folder: string; key: string; secret: string },
+): Promise<RcloneServer> =>
+  serve(rclone, ['s3', options.folder, `--auth-key=${options.key},${options.secret}`], {
+    HOME: options.folder,
+    RCLONE_DIR_CACHE_TIME: '0s',
+  })
+
+const serve = async (
+  rclone: string,
+  what: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<RcloneServer> => {
+  const child = spawn(rclone, ['serve', ...what, '--addr', '127.0.0.1:0'], {
+    env: { ...env, RCLONE_CONFIG: '' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   const url = await new Promise<string>((resolve, reject) => {
     child.once('error', reject)
-    void ended.then(() => reject(new Error('rclone serve webdav ended')))
+    void ended.then(() => reject(new Error(`rclone serve ${what[0] ?? ''} ended`)))
     createInterface({ input: child.stderr }).on('line', (line) => {
       const found = /\[(http:\/\/127\.0\.0\.1:\d+)/.exec(line)?.[1]
       if (found !== undefined) resolve(found)

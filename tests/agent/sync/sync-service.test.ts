@@ -117,14 +117,8 @@ const lastRow = async (
   const home = join(box.home, 'agent')
   mkdirSync(home)
   const program = [process.execPath, join(import.meta.dirname, 'support/sync-agent.ts')]
-  const [first = '', ...rest] = [
-    ...wrapper,
-    ...program,
-    home,
-    box.temporaryFolder,
-    JSON.stringify(box.plan()),
-  ]
-  const child = spawn(first!, rest, { stdio: ['ignore', 'pipe', 'ignore'] })
+  const [first, ...rest] = [...wrapper, ...program, home, box.temporaryFolder, JSON.stringify(box.plan())]
+  const child = spawn(first, rest, { stdio: ['ignore', 'pipe', 'ignore'] })
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   try {
     for await (const line of createInterface({ input: child.stdout })) {
