@@ -27,4 +27,3 @@ export const createInstallHistory = (db: Database, now: () => Date) => ({
     )
   },
 })
-export type InstallHistory = ReturnType<typeof createInstallHistory>

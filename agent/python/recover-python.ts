@@ -20,6 +20,8 @@ export const recoverPython = async (context: PythonContext): Promise<readonly st
     const root = join(context.folder, name)
     if (name.startsWith('scratch-')) await rm(root, { recursive: true, force: true })
     if (!/^[0-9a-f]{12}$/.test(name)) continue
+    for (const left of await readdir(root))
+      if (/^lock\.[0-9a-f]{12}$/.test(left)) await rm(join(root, left), { force: true })
     // The version only matters for the site folder, which recovery does not look into.
     const paths = overlayPaths(root, '')
     const unlock = takeInstallLock(paths.lock)

@@ -246,4 +246,50 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     await preparePython(plan, world.context)
     expect(python(plan, '-c', 'import einops, torch').status).toBe(0)
   })
+
+  const tmpfs = spawnSync('mount', ['--version']).status === 0 && process.getuid?.() === 0
+  test.skipIf(!tmpfs)(
+    'is taken back when the disk is full (case 27; needs root for a small disk)',
+    async () => {
+      const folder = join(world.folder, 'small')
+      mkdirSync(folder)
+      expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]).status).toBe(0)
+      try {
+        makeWheel({ name: 'large', version: '1.0', files: { 'large/__init__.py': '' } }, world.index)
+        const context = { ...world.context, folder }
+        await preparePython(await world.plan(install('large'), { folder }), context)
+        const body = `data = '${'x'.repeat(2_500_000)}'\n`
+        makeWheel(
+          { name: 'large', version: '2.0', files: { 'large/__init__.py': '', 'large/data.py': body } },
+          world.index,
+        )
+        const plan = await world.plan(install('large>=2'), { folder })
+        const env = world.digest(envOf(plan))
+        await expect(preparePython(plan, context)).rejects.toMatchObject({ code: 'disk_full' })
+        expect(world.digest(envOf(plan))).toBe(env)
+        expect(python(plan, '-c', 'import large; print(large.__file__)').status).toBe(0)
+        expect(readdirSync(plan.root).sort()).toEqual(['env', 'protected.txt'])
+      } finally {
+        spawnSync('umount', [folder])
+      }
+    },
+  )
+})
+
+describe.skipIf(missing !== undefined)(`a Python without pip (${missing ?? 'with python3'})`, () => {
+  test('gets one in its overlay, and stays as it is', async () => {
+    const world = makePythonWorld([], { pip: false })
+    try {
+      const digest = world.digest()
+      const plan = await world.plan({ install: [{ spec: 'einops' }], imports: ['einops'] })
+      expect(plan.problems).toEqual([])
+      await preparePython(plan, world.context)
+      expect(world.digest()).toBe(digest)
+      expect((await world.plan({ install: [{ spec: 'einops' }, { spec: 'shelf' }] })).changes).toEqual([
+        { name: 'shelf', from: null, to: '2.0' },
+      ])
+    } finally {
+      world.close()
+    }
+  })
 })

@@ -51,7 +51,7 @@ export const TORCH_BASE = [
   'numpy==2.2.6',
 ]
 
-export const makePythonWorld = (baked: readonly string[] = TORCH_BASE): PythonWorld => {
+export const makePythonWorld = (baked: readonly string[] = TORCH_BASE, { pip = true } = {}): PythonWorld => {
   const system = systemPython()
   if (system.missing !== undefined) throw new Error(system.missing)
   const folder = mkdtempSync(join(tmpdir(), 'python-'))
@@ -61,7 +61,7 @@ export const makePythonWorld = (baked: readonly string[] = TORCH_BASE): PythonWo
   makeFakeIndex(index)
   makeWheel({ name: 'shelf', version: '1.0' }, index)
   makeWheel({ name: 'shelf', version: '2.0' }, index)
-  run([system.path, '-m', 'venv', base])
+  run([system.path, '-m', 'venv', ...(pip ? [] : ['--without-pip']), base])
   const bake = (...specs: readonly string[]): void => {
     const offline = [
       '--no-index',
