@@ -107,7 +107,16 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     log,
     environment,
   }
-  const processes = createProcesses({ stateFolder, runFolder, db, clock, report, log, random: Math.random })
+  const processes = createProcesses({
+    stateFolder,
+    runFolder,
+    db,
+    clock,
+    report,
+    log,
+    random: Math.random,
+    redact: secrets.redact,
+  })
   const rclone = { searchPath, environment, temporaryFolder: join(runFolder, 'sync') }
   const sync = createSync({
     db,

@@ -31,6 +31,10 @@ const home = makeHome()
 const world = await startDemoWorld(home)
 let agent: AgentProcess | undefined
 try {
+  if (!world.hasPython)
+    say(
+      'no python3 here has pip and venv: the Python part of the demo is left out (install python3-pip, python3-venv)',
+    )
   say('an agent in a home of its own')
   agent = await startAgent({
     home,

@@ -54,7 +54,7 @@ test('plan tells what would change and what is wrong, and changes nothing', asyn
       { to: 'checkpoints/base.safetensors', action: 'fetch', sizeBytes: 64e6 },
       { to: 'loras/style.safetensors', action: 'fetch', sizeBytes: 64e6 },
     ],
-    python: [{ name: 'demo-trainer', from: null, to: '1.0' }],
+    python: world.hasPython ? [{ name: 'demo-trainer', from: null, to: '1.0' }] : [],
     processes: [{ name: 'trainer', action: 'start' }],
   })
   expect(plan.estimate).toMatchObject({ downloadBytes: 128e6 })

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseDocument } from 'yaml'
 import { findProgram } from '../../agent/platform/commands.ts'
 import { STRANGER_TOKEN } from './hub/hub-model.ts'
 import { startHub } from './hub/hub.ts'
@@ -15,6 +16,8 @@ export type DemoWorld = {
   /** What an agent needs to live in this world; a shell's environment on a real box. */
   readonly environment: Readonly<Record<string, string>>
   readonly manifestPath: string
+  /** False: no Python here has pip and venv, so the manifest’s Python part is left out. */
+  readonly hasPython: boolean
   /** Destination → sha256, as the hub publishes it. */
   readonly hashes: Readonly<Record<string, string>>
   close(): Promise<void>
@@ -35,6 +38,7 @@ export const startDemoWorld = async (
       { repo: 'demo/mirror', path: 'style-copy.safetensors', sizeBytes, seed: 'style' },
     ],
   })
+  const python = findPython()
   const wheels = join(home, 'wheels')
   const trainer = readFileSync(join(root, 'examples/demo-trainer/__main__.py'), 'utf8')
   makeWheel(
@@ -46,12 +50,21 @@ export const startDemoWorld = async (
     wheels,
   )
   mkdirSync(join(home, 'work', 'checkpoints'), { recursive: true })
+  let manifestPath = join(root, 'examples/demo.yaml')
+  if (python === undefined) {
+    mkdirSync(join(home, 'demo_trainer'))
+    writeFileSync(join(home, 'demo_trainer', '__main__.py'), trainer)
+    const manifest = withoutPython(readFileSync(manifestPath, 'utf8'), home)
+    manifestPath = join(home, 'demo.yaml')
+    writeFileSync(manifestPath, manifest)
+  }
   return {
     hub,
-    manifestPath: join(root, 'examples/demo.yaml'),
+    manifestPath,
+    hasPython: python !== undefined,
     environment: {
       DEMO_HOME: home,
-      DEMO_PYTHON: findPython(),
+      ...(python === undefined ? {} : { DEMO_PYTHON: python }),
       HF_ENDPOINT: hub.url,
       // A token whose account has accepted no terms: the gated source refuses it, and its mirror serves.
       HF_TOKEN: STRANGER_TOKEN,
@@ -67,8 +80,8 @@ export const startDemoWorld = async (
   }
 }
 
-/** The first Python 3 that can make an environment with pip in it, as absolute path. */
-const findPython = (): string => {
+/** The first Python 3 that can make an environment with pip in it, as absolute path; undefined when there is none. */
+const findPython = (): string | undefined => {
   for (const name of ['python3', '/usr/bin/python3']) {
     const python = findProgram(name, process.env['PATH'] ?? '')
     if (python === undefined) continue
@@ -77,5 +90,14 @@ const findPython = (): string => {
     })
     if (real.status === 0) return real.stdout.trim()
   }
-  throw new Error('no python3 with pip and venv on PATH; install python3-pip and python3-venv')
+  return undefined
+}
+
+/** The manifest without its Python part: the trainer runs as a script of the system's Python. */
+const withoutPython = (manifest: string, home: string): string => {
+  const document = parseDocument(manifest)
+  document.delete('python')
+  const script = join(home, 'demo_trainer', '__main__.py')
+  document.setIn(['processes', 'trainer', 'command'], ['python3', script, '--port', '47187'])
+  return document.toString()
 }
