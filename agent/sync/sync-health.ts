@@ -18,8 +18,6 @@ const BLOCKED_MS: Readonly<Partial<Record<Problem['code'], number>>> = {
 const FAILING_AFTER = 3
 const LATE_AFTER = 3
 
-export type SyncHealth = ReturnType<typeof createSyncHealth>
-
 /** How a sync is doing: its successes and failures in a row, and when the next try is due. Kept over restarts. */
 export const createSyncHealth = (
   { spec }: PlannedSync,

@@ -55,7 +55,7 @@ describe.skipIf(skipped)(
         verifiedBy: 'hash',
       })
       const stored = readFileSync(join(box.remote, 'bucket/run-1/checkpoint-1/model.safetensors'))
-    expect(sha256(stored)).toBe(sha256(safetensors('a', 40_000_000)))
+      expect(sha256(stored)).toBe(sha256(safetensors('a', 40_000_000)))
     })
 
     test('keep_local removes here what is proven there by hash', async () => {
