@@ -369,6 +369,14 @@ describe('contexts', () => {
     expect((await runAgentctl(['status', '--context', 'mine'], { env })).code).toBe(EXIT.notFound)
   })
 
+  test('pair reads what agentd pair --json prints', async () => {
+    await startBox()
+    const env = { XDG_CONFIG_HOME: join(box.home, 'config'), HOME: box.home }
+    const input = JSON.stringify({ agentId: 'a1b2c3', token: LOCAL_TOKEN })
+    const { code, stdout } = await runAgentctl(['pair', `unix:${box.socket}`], { env, input })
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'paired with gpu-7; commands are about gpu-7 now\n' })
+  })
+
   test('pair with a wrong token stores nothing', async () => {
     await startBox()
     const env = { XDG_CONFIG_HOME: join(box.home, 'config'), HOME: box.home }
