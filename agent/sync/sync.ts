@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
@@ -26,7 +27,7 @@ export type SyncDeps = {
   readonly searchPath: string
   /** The agent's environment; only certificates, proxy and time zone of it reach rclone. */
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** A private folder on a disk of the box, made by the caller. */
+  /** A private folder of this room alone, on a disk of the box; made when it is missing. */
   readonly temporaryFolder: string
   readonly random?: () => number
   /** rclone is ended when it makes no progress for this long; 2 min by default. */
@@ -43,6 +44,7 @@ export type Sync = ReturnType<typeof createSync>
  * remote; a copy counts only after it was listed and compared and its record read back (store-unit.ts).
  */
 export const createSync = (deps: SyncDeps) => {
+  mkdirSync(deps.temporaryFolder, { recursive: true, mode: 0o700 })
   const store = createSyncStore(deps.db, () => deps.clock.now())
   const hashFile = createHashFile(store)
   const rcloneDeps = {
