@@ -81,7 +81,9 @@ export const processRoutes = (box: Box) =>
         // The first chunk is asked for before the answer begins, so that an unknown process is still a 404.
         const ready = await Promise.race([chunks.next(), nothingYet(query.follow)])
         c.header('content-type', 'text/plain; charset=utf-8')
-        if (ready && !ready.done) c.header('x-log-offset', String(ready.value.offset))
+        // A quiet process has no first byte yet; what it prints begins where the reader asked to go on.
+        const offset = ready && !ready.done ? ready.value.offset : query.since ? undefined : (query.from ?? 0)
+        if (offset !== undefined) c.header('x-log-offset', String(offset))
         return stream(c, async (out) => {
           out.onAbort(() => abort.abort())
           const strip = box.processes.createStripper()
