@@ -1,7 +1,7 @@
 import { AgentError } from '../../shared/contract/errors.ts'
 import { backoffMs, LONGEST_WAIT_MS } from '../../shared/sources/retry-after.ts'
 import type { ByteRange } from './byte-ranges.ts'
-import { receiveBody, SLAB_BYTES } from './receive-body.ts'
+import { receiveBody } from './receive-body.ts'
 import { PassingFailure, RenewedAddress, requestRange } from './request-range.ts'
 import type { TransferJob } from './transfer-job.ts'
 
@@ -31,12 +31,11 @@ const MOST_FAILURES = 6
  * @throws AgentError, ServesNoRanges
  */
 export const runConnection = async (job: TransferJob, crew: Crew): Promise<void> => {
-  const slab = Buffer.allocUnsafe(SLAB_BYTES)
   for (let failures = 0; ;) {
     crew.signal.throwIfAborted()
     const range = job.part.book.take(crew.segment())
     if (range === undefined) return
-    const failed = await fetchRange(range, { job, crew, slab })
+    const failed = await fetchRange(range, { job, crew })
     if (failed === undefined) {
       failures = 0
       continue
@@ -52,9 +51,9 @@ export const runConnection = async (job: TransferJob, crew: Crew): Promise<void>
 /** Fetches as much of a range as comes, gives the rest back, and says what failed if that may pass. */
 const fetchRange = async (
   range: ByteRange,
-  context: { readonly job: TransferJob; readonly crew: Crew; readonly slab: Buffer },
+  context: { readonly job: TransferJob; readonly crew: Crew },
 ): Promise<{ readonly failure: PassingFailure; readonly wroteBytes: number } | undefined> => {
-  const { job, crew, slab } = context
+  const { job, crew } = context
   const { book } = job.part
   let { start: missing, end } = range
   try {
@@ -73,7 +72,7 @@ const fetchRange = async (
     }
     await receiveBody(job, {
       accepted,
-      slab,
+      end: () => end,
       signal: crew.signal,
       onWritten: async (position) => {
         missing = position

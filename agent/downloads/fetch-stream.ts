@@ -1,6 +1,6 @@
 import { backoffMs, LONGEST_WAIT_MS } from '../../shared/sources/retry-after.ts'
 import { createInspector } from './content-check.ts'
-import { receiveBody, SLAB_BYTES } from './receive-body.ts'
+import { receiveBody } from './receive-body.ts'
 import { PassingFailure, RenewedAddress, requestRange } from './request-range.ts'
 import type { TransferJob } from './transfer-job.ts'
 
@@ -11,7 +11,6 @@ const STREAM_ATTEMPTS = 5
  * @throws AgentError from the source, the content checks or the disk; the signal's reason
  */
 export const fetchStream = async (job: TransferJob, signal: AbortSignal): Promise<void> => {
-  const slab = Buffer.allocUnsafe(SLAB_BYTES)
   const range = { start: 0, end: job.source.sizeBytes ?? Number.MAX_SAFE_INTEGER }
   job.onConnections(1)
   try {
@@ -21,7 +20,7 @@ export const fetchStream = async (job: TransferJob, signal: AbortSignal): Promis
       const inspect = createInspector({ name: job.name, sizeBytes: job.source.sizeBytes }, job.part)
       try {
         const accepted = await requestRange(job, { range, signal })
-        const end = await receiveBody(job, { accepted, slab, signal, onWritten: inspect })
+        const end = await receiveBody(job, { accepted, end: () => range.end, signal, onWritten: inspect })
         if (job.source.sizeBytes === null) await job.part.finish(end)
         return
       } catch (error) {

@@ -3,13 +3,10 @@ import { errorText } from '../platform/files.ts'
 import { type Accepted, PassingFailure } from './request-range.ts'
 import type { TransferJob } from './transfer-job.ts'
 
-/** TLS hands over 16 KiB at a time; written one by one these cost more than the decryption. */
-export const SLAB_BYTES = 2 ** 20
-
 export type Receiving = {
-  /** A buffer of the connection's own, used again for every range. */
-  readonly slab: Buffer
   readonly signal: AbortSignal
+  /** Where to stop: another connection may have taken over the end of the range. */
+  readonly end: () => number
   /** Called with the first byte that is not yet written, each time it moves. */
   readonly onWritten: (position: number) => Promise<void>
 }
@@ -23,45 +20,40 @@ export const receiveBody = async (
   job: TransferJob,
   context: Receiving & { readonly accepted: Accepted },
 ): Promise<number> => {
-  const { slab, accepted, signal } = context
+  const { accepted, signal } = context
   const { range, reply } = accepted
   let position = range.start
-  let filled = 0
-  const flush = async (): Promise<void> => {
-    if (filled === 0) return
-    const bytes = slab.subarray(0, filled)
-    filled = 0
-    await job.part.write(bytes, position)
-    position += bytes.length
-    job.onBytes(bytes.length)
-    await context.onWritten(position)
-  }
-
   try {
-    for await (const chunk of reply.body) {
-      const room = range.end - position - filled
-      const bytes = chunk.byteLength > room ? chunk.subarray(0, room) : chunk
-      for (let at = 0; at < bytes.byteLength;) {
-        const part = bytes.subarray(at, at + slab.length - filled)
-        slab.set(part, filled)
-        filled += part.byteLength
-        at += part.byteLength
-        if (filled === slab.length) await flush()
+    for (;;) {
+      const piece = await nextPiece(job, accepted)
+      signal.throwIfAborted()
+      if (piece === undefined) break
+      // More than was announced, or than is still wanted: nothing may spill into the neighbouring range.
+      const room = Math.max(0, Math.min(range.end, context.end()) - position)
+      const bytes = piece.byteLength > room ? piece.subarray(0, room) : piece
+      if (bytes.byteLength > 0) {
+        await job.part.write(bytes, position)
+        position += bytes.byteLength
+        job.onBytes(bytes.byteLength)
+        await context.onWritten(position)
       }
-      // More than was announced: nothing may spill into the neighbouring range.
-      if (chunk.byteLength > room) break
+      if (position >= context.end() || piece.byteLength > room) break
     }
-  } catch (error) {
-    await flush()
-    signal.throwIfAborted()
-    throw error instanceof AgentError ? error : brokeOff(job, errorText(error))
   } finally {
     reply.discard()
   }
-  await flush()
-  const open = range.end === Number.MAX_SAFE_INTEGER
-  if (!open && position < range.end) throw brokeOff(job, `it ended after ${position - range.start} bytes`)
+  const wanted = Math.min(range.end, context.end())
+  if (wanted !== Number.MAX_SAFE_INTEGER && position < wanted)
+    throw brokeOff(job, `it ended after ${position - range.start} bytes`)
   return position
+}
+
+const nextPiece = async (job: TransferJob, { reply }: Accepted): Promise<Uint8Array | undefined> => {
+  try {
+    return await reply.read()
+  } catch (error) {
+    throw brokeOff(job, errorText(error))
+  }
 }
 
 const brokeOff = (job: TransferJob, why: string): PassingFailure =>

@@ -10,6 +10,11 @@ export type FetchReply = {
   readonly headers: Readonly<Record<string, string>>
   /** The bytes as they came: never decoded. Throws when the connection breaks, is silent too long, or is aborted. */
   readonly body: AsyncIterable<Uint8Array>
+  /**
+   * The same bytes without a copy: the next piece of the body, in a buffer that is used again at the next call; undefined
+   * at the end. Whoever writes pieces elsewhere lets each write finish before the next call, and before `discard`.
+   */
+  read(): Promise<Uint8Array | undefined>
   /** Lets go of the connection when the rest of the body is not wanted. */
   discard(): void
 }
