@@ -11,7 +11,7 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['tests/{shared,agent,client}/**/*.test.ts'] },
+        test: { name: 'unit', include: ['tests/{shared,agent,client,incidents}/**/*.test.ts'] },
       },
       {
         extends: true,

@@ -55,6 +55,6 @@ const showRun = (run: RunRecord, output: Output): void => {
   output.line(dim('manifest  '), `${run.manifest.name} (${run.manifest.digest})`)
   output.line(dim('started   '), timeText(run.startedAt))
   output.line(dim('ended     '), timeText(run.endedAt))
-  output.line(dim('progress  '), amount(run.progress))
+  output.line(dim('progress  '), amount(run.progress) || 'nothing to fetch')
   output.lines(problemLines(run.problems))
 }

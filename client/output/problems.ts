@@ -12,10 +12,15 @@ export const problemLines = (problems: readonly Problem[]): Line[] =>
     ['  ', dim('try: '), group[0]?.hint ?? ''],
   ])
 
+const OUTPUT_LINES = 12
+
 const problemHead = (problem: Problem): Line[] => {
   const severity = problem.severity === 'error' ? red('error') : yellow('warning')
   const place = problem.at ? `${problem.at.file}:${problem.at.line}:${problem.at.column}: ` : ''
   const others = problem.subjects?.filter((subject) => subject !== problem.subject) ?? []
+  const [first = '', ...output] = problem.message.split('\n')
+  // A message may end in the last output of a program: its end says what went wrong.
+  const rest = output.filter((line) => line.trim() !== '').slice(-OUTPUT_LINES)
   const head: Line = [
     place,
     severity,
@@ -23,9 +28,13 @@ const problemHead = (problem: Problem): Line[] => {
     dim(`[${problem.code}]`),
     ' ',
     bold(problem.subject),
-    `: ${problem.message}`,
+    `: ${first}`,
   ]
-  return others.length === 0 ? [head] : [head, ['  also: ', others.join(', ')]]
+  return [
+    head,
+    ...(others.length === 0 ? [] : [['  also: ', others.join(', ')]]),
+    ...rest.map((line) => [dim('  | '), line]),
+  ]
 }
 
 const worstFirst = (problems: readonly Problem[]): Problem[] =>

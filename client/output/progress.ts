@@ -42,7 +42,7 @@ const plainView = ({ stream, colour }: { stream: OutputStream; colour: boolean }
     show: ({ whole }) => {
       if (performance.now() - lastMs < PLAIN_EVERY_MS) return
       lastMs = performance.now()
-      stream.write(`${cleanText(`${whole.name}: ${whole.state} ${amount(whole)}`)}\n`)
+      stream.write(`${cleanText(`${whole.name}: ${whole.state} ${amount(whole)}`.trimEnd())}\n`)
     },
     note: (...parts) => {
       stream.write(`${parts.map((part) => paint(part, colour)).join('')}\n`)
@@ -109,9 +109,11 @@ const barOf = ({ bytesDone, bytesTotal }: ProgressItem): string => {
 const shorten = (name: string, room: number): string =>
   name.length <= room ? name : `…${name.slice(name.length - room + 1)}`
 
-/** `1.2 GB of 28.6 GB (4 %), 120.0 MB/s, 3 min 50 s left`. */
+/** `1.2 GB of 28.6 GB (4 %), 120.0 MB/s, 3 min 50 s left`; empty where there is nothing to count. */
 export const amount = (item: Omit<ProgressItem, 'name' | 'state'>): string => {
   const { bytesDone, bytesTotal, bytesPerSecond, etaSeconds } = item
+  // Nothing to fetch, or nothing known of it yet: the state says enough.
+  if (!bytesTotal && bytesDone === 0) return ''
   const percent = bytesTotal ? ` (${Math.floor((100 * bytesDone) / bytesTotal)} %)` : ''
   const total = bytesTotal === null ? '' : ` of ${formatSize(bytesTotal)}${percent}`
   const speed = bytesPerSecond > 0 ? `, ${formatSize(Math.round(bytesPerSecond))}/s` : ''

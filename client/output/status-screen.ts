@@ -48,7 +48,7 @@ const runFact = (run: NonNullable<StatusRecord['run']>): Line => [
   stateText(run.state),
   ` ${run.id}, started ${timeText(run.startedAt)}`,
   run.endedAt === null
-    ? `, ${amount(run.progress)}`
+    ? `, ${amount(run.progress) || 'nothing to fetch'}`
     : `, took ${formatDuration(Date.parse(run.endedAt) - Date.parse(run.startedAt))}`,
 ]
 
