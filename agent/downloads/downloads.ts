@@ -9,6 +9,7 @@ import type { Database } from '../platform/database.ts'
 import type { Log } from '../platform/log.ts'
 import { fetchFile } from './fetch-file.ts'
 import { createFileRow, etaSeconds, type FileRow } from './file-row.ts'
+import { createHasher } from './hasher.ts'
 import type { FileOutcome, PlannedFile } from './planned-file.ts'
 import { findProven } from './proven.ts'
 import { createVerifiedFiles } from './verified-files.ts'
@@ -54,6 +55,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   const { clock, report } = deps
   const limits = { ...DEFAULT_LIMITS, ...deps.limits }
   const verified = createVerifiedFiles(deps.db, clock)
+  const hasher = createHasher()
   const limit = pLimit(limits.files)
   const rows = new Map<string, FileRow>()
   const atWork = new Map<string, Promise<unknown>>()
@@ -71,6 +73,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         fetch: deps.http.fetch,
         limits: { connections: limits.connectionsPerFile, segmentBytes: limits.segmentBytes },
         verified,
+        hasher,
         clock,
         report,
         row,

@@ -77,8 +77,9 @@ const fetchFrom = async (file: PlannedFile, first: FileContext & Chosen): Promis
   try {
     for (;;) {
       try {
-        await fillPart(file, { ...chosen, onDiskFull: () => removeQuarantined(file.path) })
-        const verified = await installPart(file, { ...chosen, reference: chosen.source.reference })
+        const hashes = await fillPart(file, { ...chosen, onDiskFull: () => removeQuarantined(file.path) })
+        const reference = chosen.source.reference
+        const verified = await installPart(file, { ...chosen, reference, hashes })
         row.finish(verified)
         first.report({
           type: 'download.done',

@@ -2,6 +2,7 @@ import type { Report } from '../../shared/contract/events.ts'
 import type { Fetcher } from '../../shared/sources/fetcher.ts'
 import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
+import type { Hasher } from './hasher.ts'
 import type { FileRow } from './file-row.ts'
 import type { TransferLimits } from './transfer-job.ts'
 import type { VerifiedFiles } from './verified-files.ts'
@@ -11,6 +12,7 @@ export type FileContext = {
   readonly resolve: ResolveDeps
   readonly fetch: Fetcher
   readonly verified: VerifiedFiles
+  readonly hasher: Hasher
   readonly clock: Clock
   readonly report: Report
   readonly limits: TransferLimits

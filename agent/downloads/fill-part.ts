@@ -7,6 +7,8 @@ import { freeBytes } from '../platform/files.ts'
 import { inspectStart } from './content-check.ts'
 import { createDataAddress } from './data-address.ts'
 import type { FileContext } from './file-context.ts'
+import { hashFile } from './hash-file.ts'
+import type { FileHashes } from './hash-thread.ts'
 import type { Expected } from './judge-source.ts'
 import { openPart, type PartFile, type PartIdentity } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
@@ -26,17 +28,16 @@ const ROOM_BYTES = 8 * 2 ** 20
 
 /**
  * Completes the partial file from one source. A full disk is no failure: everything stops, the partial file and its
- * record stay, and it goes on by itself when there is room again.
+ * record stay, and it goes on by itself when there is room again. The bytes are hashed while they come.
  * @throws AgentError from the source, the content checks or the disk; the signal's reason
  */
 export const fillPart = async (
   file: PlannedFile,
   context: FileContext & Chosen & { readonly onDiskFull: () => Promise<void> },
-): Promise<void> => {
+): Promise<FileHashes> => {
   for (let pauses = 0; ; pauses += 1) {
     try {
-      await fillOnce(file, { ...context, isFirst: pauses === 0 })
-      return
+      return await fillOnce(file, { ...context, isFirst: pauses === 0 })
     } catch (error) {
       if (!(error instanceof AgentError) || error.code !== 'disk_full') throw error
       context.row.update({
@@ -59,12 +60,19 @@ export const fillPart = async (
 const fillOnce = async (
   file: PlannedFile,
   context: FileContext & Chosen & { readonly isFirst: boolean },
-): Promise<void> => {
+): Promise<FileHashes> => {
   const { row, signal, clock } = context
   // A source that does not say its size is believed to have the known one.
   const source = { ...context.source, sizeBytes: context.source.sizeBytes ?? context.expected.sizeBytes }
   const part = await openPart(file.path, { identity: identityOf(source, context.expected), clock })
+  const gitSizeBytes = context.expected.gitSha1 === null ? null : source.sizeBytes
+  const follower = context.hasher.follow({ path: part.path, gitSizeBytes })
+  const followPrefix = (): void => {
+    const [first] = part.book.done()
+    if (first?.start === 0) follower.advance(first.end)
+  }
   try {
+    followPrefix()
     row.update({
       state: 'downloading',
       problem: null,
@@ -86,22 +94,35 @@ const fillOnce = async (
           clock,
           renew: (renewSignal) => resolveSource(pinned(context), { ...context.resolve, signal: renewSignal }),
         }),
-        onBytes: row.add,
+        onBytes: (bytes) => {
+          row.add(bytes)
+          followPrefix()
+        },
         onRetry: row.countRetry,
         onConnections: (connections) => row.update({ connections }),
-        onRestart: () => row.update({ bytesDone: 0 }),
+        onRestart: () => {
+          row.update({ bytesDone: 0 })
+          follower.restart()
+        },
       },
       { signal },
     )
     // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
     const sizeBytes = part.book.doneBytes()
     await inspectStart({ name: basename(file.path), sizeBytes, availableBytes: sizeBytes, read: part.read })
+    row.update({ state: 'verifying', connections: 0 })
+    const [hashes] = await Promise.all([follower.finish(sizeBytes, { signal }), part.close()])
+    // A git hash begins with the size, which this source did not say.
+    return context.expected.gitSha1 !== null && gitSizeBytes === null
+      ? await hashFile({ path: part.path, withGitSha1: true }, context)
+      : hashes
   } catch (error) {
     // What failed first is what counts; the record is written as far as that is possible.
     await part.close().catch(() => undefined)
     throw error
+  } finally {
+    follower.drop()
   }
-  await part.close()
 }
 
 const identityOf = (source: ResolvedSource, expected: Expected): PartIdentity => ({

@@ -2,28 +2,28 @@ import { rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { fileError, syncFolder } from '../platform/files.ts'
-import type { FileContext } from './file-context.ts'
-import { type FileHashes, hashFile } from './hash-file.ts'
+import type { FileHashes } from './hash-thread.ts'
 import type { Expected } from './judge-source.ts'
 import { discardPart, partPath, recordPath } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
-import type { VerifiedFile } from './verified-files.ts'
+import type { VerifiedFile, VerifiedFiles } from './verified-files.ts'
 
 /**
- * Reads every byte of the complete partial file, and only when they are the right ones gives it its name. A file that
+ * Gives the complete partial file its name when its bytes are the right ones, and only then. A file that
  * is there already survives until that moment. Wrong bytes are put aside as `<name>.bad-<8 hex>`.
- * @throws AgentError hash_mismatch, size_mismatch, io_error, disk_full, read_only; the signal's reason
+ * @throws AgentError hash_mismatch, size_mismatch, io_error, disk_full, read_only
  */
 export const installPart = async (
   file: PlannedFile,
-  context: FileContext & { readonly expected: Expected; readonly reference: string },
+  context: {
+    readonly expected: Expected
+    readonly reference: string
+    /** Of every byte of the partial file. */
+    readonly hashes: FileHashes
+    readonly verified: VerifiedFiles
+  },
 ): Promise<VerifiedFile> => {
-  const { expected, row, signal } = context
-  row.update({ state: 'verifying' })
-  const hashes = await hashFile(
-    { path: partPath(file.path), withGitSha1: expected.gitSha1 !== null },
-    { signal },
-  )
+  const { expected, hashes } = context
   const mismatch = findMismatch(hashes, { expected, subject: `${file.to} from ${context.reference}` })
   if (mismatch !== undefined) {
     await rename(partPath(file.path), quarantinePath(file.path, hashes.sha256))

@@ -102,6 +102,9 @@ export const openPart = async (
       .finally(() => (recording = undefined))
   }
 
+  /** Verified in a moment: a record for that moment costs more than the bytes it could save. */
+  const isSmallAndComplete = (): boolean => book.isComplete() && book.doneBytes() <= RECORD_EVERY_BYTES
+
   const throwRecordError = (): void => {
     const error = recordError
     recordError = undefined
@@ -143,7 +146,7 @@ export const openPart = async (
       closed = true
       await recording
       try {
-        if (unrecorded > 0) await attempt(record())
+        if (unrecorded > 0) await attempt(isSmallAndComplete() ? handle.datasync() : record())
       } finally {
         await handle.close()
       }
