@@ -1,4 +1,5 @@
 import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { AgentError, ERROR_CODES } from '../../shared/contract/errors.ts'
 import type { ErrorBody } from '../../shared/contract/records.ts'
@@ -9,7 +10,11 @@ import { fileError } from '../platform/files.ts'
 export const answerError =
   (log: Log) =>
   (error: Error, c: Context): Response => {
-    const known = fileError(error, 'the box')
+    // The framework's own refusals (a body that is no JSON) are the client's to correct.
+    const known =
+      error instanceof HTTPException && error.status < 500
+        ? new AgentError('bad_request', error.message, { cause: error })
+        : fileError(error, 'the box')
     if (known instanceof AgentError) return c.json(errorBody(known), statusOf(known))
     log.error('a request failed unexpectedly', { path: c.req.path, error: error.stack ?? error.message })
     return c.json(errorBody(new AgentError('internal', `the agent failed: ${error.message}`)), 500)

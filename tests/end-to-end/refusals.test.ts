@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -169,3 +170,46 @@ test('a home that nobody may write, root included, is refused', async () => {
   expect(refused.code).toBe(3)
   expectTwoLines(refused, '/proc/agent-home')
 })
+
+test('a remote without rclone on the box is refused with the program’s name', async () => {
+  const bare = makeHome()
+  const alone = await startAgent({ home: bare, env: { PATH: '/nowhere' }, programs: 'built' })
+  try {
+    const path = manifest(
+      'remote.yaml',
+      `version: 1
+name: remote
+remotes:
+  dav: {type: webdav, url: "http://127.0.0.1:1"}
+sync:
+  - {name: outputs, path: ${bare}, to: "dav:runs"}
+`,
+    )
+    const ended = await alone.agentctl(['apply', path])
+    expect(ended.code).toBe(3)
+    expect(ended.stderr).toContain('rclone')
+  } finally {
+    await alone.kill('SIGTERM')
+    await removeHome(bare)
+  }
+})
+
+const canMount = process.getuid?.() === 0 && spawnSync('unshare', ['-m', 'true']).status === 0
+
+test.skipIf(!canMount)(
+  'T19: an agent on a full disk says so and leaves nothing behind (needs root for a small disk)',
+  async () => {
+    const disk = makeHome()
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', disk])
+    expect(mounted.status).toBe(0)
+    try {
+      writeFileSync(join(disk, 'filler'), Buffer.alloc(60 * 1024))
+      const ended = await agentd(['--home', join(disk, 'home')])
+      expect(ended.code).not.toBe(0)
+      expectTwoLines(ended, /room|space|full/i)
+    } finally {
+      spawnSync('umount', [disk])
+      await removeHome(disk)
+    }
+  },
+)
