@@ -19,7 +19,9 @@ const downOnly = ROWS.flatMap((row, index) =>
     to: {
       path: [
         ...ROWS.slice(index + 1).flat(),
-        ...(folder.startsWith('agent/') && index === ROWS.length - 1 ? [] : row.filter((other) => other !== folder)),
+        ...(folder.startsWith('agent/') && index === ROWS.length - 1
+          ? []
+          : row.filter((other) => other !== folder)),
       ]
         .map(anchored)
         .concat('^client/'),
@@ -67,6 +69,9 @@ module.exports = {
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     doNotFollow: { path: 'node_modules' },
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'node', 'default'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'types', 'node', 'default'],
+    },
   },
 }

@@ -28,7 +28,8 @@ const superviseService = async (
     const startedMs = clock.monotonicMs()
     try {
       await service.run(signal)
-      if (!isAborted(signal)) throw new AgentError('internal', `the service ${service.name} returned by itself`)
+      if (!isAborted(signal))
+        throw new AgentError('internal', `the service ${service.name} returned by itself`)
     } catch (error) {
       if (isAborted(signal)) return
       if (clock.monotonicMs() - startedMs > STEADY_MS) delayMs = FIRST_DELAY_MS
