@@ -11,18 +11,27 @@ import { fetchFile } from './fetch-file.ts'
 import { createFileRow, etaSeconds, type FileRow } from './file-row.ts'
 import { createHasher } from './hasher.ts'
 import type { FileOutcome, PlannedFile } from './planned-file.ts'
+import { createPaces } from './pace.ts'
 import { findProven } from './proven.ts'
+import { SLOW_RULES, type SlowRules } from './slow-lines.ts'
 import { createVerifiedFiles } from './verified-files.ts'
 
 export type DownloadLimits = {
   /** Files at once. */
   readonly files: number
+  /** Most connections for one file; how many there are is found out while it comes. */
   readonly connectionsPerFile: number
   /** Most bytes that one request asks for. */
   readonly segmentBytes: number
+  readonly slow: SlowRules
 }
 
-const DEFAULT_LIMITS: DownloadLimits = { files: 4, connectionsPerFile: 4, segmentBytes: 64 * 2 ** 20 }
+const DEFAULT_LIMITS: DownloadLimits = {
+  files: 8,
+  connectionsPerFile: 16,
+  segmentBytes: 64 * 2 ** 20,
+  slow: SLOW_RULES,
+}
 
 export type DownloadsDeps = {
   readonly db: Database
@@ -56,6 +65,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   const limits = { ...DEFAULT_LIMITS, ...deps.limits }
   const verified = createVerifiedFiles(deps.db, clock)
   const hasher = createHasher()
+  const paceOf = createPaces(() => clock.monotonicMs())
   const limit = pLimit(limits.files)
   const rows = new Map<string, FileRow>()
   const atWork = new Map<string, Promise<unknown>>()
@@ -71,9 +81,14 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
       const warning = await fetchFile(file, {
         resolve: deps.resolve,
         fetch: deps.http.fetch,
-        limits: { connections: limits.connectionsPerFile, segmentBytes: limits.segmentBytes },
+        limits: {
+          connections: limits.connectionsPerFile,
+          segmentBytes: limits.segmentBytes,
+          slow: limits.slow,
+        },
         verified,
         hasher,
+        paceOf,
         clock,
         report,
         row,

@@ -4,6 +4,7 @@ import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Hasher } from './hasher.ts'
 import type { FileRow } from './file-row.ts'
+import type { Pace } from './pace.ts'
 import type { TransferLimits } from './transfer-job.ts'
 import type { VerifiedFiles } from './verified-files.ts'
 
@@ -13,6 +14,8 @@ export type FileContext = {
   readonly fetch: Fetcher
   readonly verified: VerifiedFiles
   readonly hasher: Hasher
+  /** How many connections a host is worth. */
+  readonly paceOf: (host: string) => Pace
   readonly clock: Clock
   readonly report: Report
   readonly limits: TransferLimits

@@ -14,6 +14,7 @@ import { openPart, type PartFile, type PartIdentity } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
 import { createSourceRules } from './source-rules.ts'
 import { transfer } from './transfer.ts'
+import type { TransferJob } from './transfer-job.ts'
 
 export type Chosen = {
   /** As the manifest wrote it: it may hold what its canonical spelling leaves out. */
@@ -81,32 +82,34 @@ const fillOnce = async (
       sha256: context.expected.sha256,
     })
     if (context.isFirst) announce(file, { ...context, part, source })
-    await transfer(
-      {
-        name: basename(file.path),
-        source,
-        part,
+    const pace = context.paceOf(new URL(source.dataUrl).host)
+    const job: TransferJob = {
+      name: basename(file.path),
+      source,
+      part,
+      clock,
+      pace,
+      fetch: context.fetch,
+      limits: context.limits,
+      rules: createSourceRules(source, context.resolve),
+      address: createDataAddress(source, {
         clock,
-        fetch: context.fetch,
-        limits: context.limits,
-        rules: createSourceRules(source, context.resolve),
-        address: createDataAddress(source, {
-          clock,
-          renew: (renewSignal) => resolveSource(pinned(context), { ...context.resolve, signal: renewSignal }),
-        }),
-        onBytes: (bytes) => {
-          row.add(bytes)
-          followPrefix()
-        },
-        onRetry: row.countRetry,
-        onConnections: (connections) => row.update({ connections }),
-        onRestart: () => {
-          row.update({ bytesDone: 0 })
-          follower.restart()
-        },
+        renew: (renewSignal) => resolveSource(pinned(context), { ...context.resolve, signal: renewSignal }),
+      }),
+      onBytes: (bytes) => {
+        pace.add(bytes)
+        row.add(bytes)
+        followPrefix()
       },
-      { signal },
-    )
+      onRetry: row.countRetry,
+      onConnections: (connections) => row.update({ connections }),
+      onRestart: () => {
+        row.update({ bytesDone: 0 })
+        follower.restart()
+      },
+      onSourceFailed: () => undefined,
+    }
+    await transfer([job], { signal })
     // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
     const sizeBytes = part.book.doneBytes()
     await inspectStart({ name: basename(file.path), sizeBytes, availableBytes: sizeBytes, read: part.read })

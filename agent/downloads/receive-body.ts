@@ -25,8 +25,7 @@ export const receiveBody = async (
   let position = range.start
   try {
     for (;;) {
-      const piece = await nextPiece(job, accepted)
-      signal.throwIfAborted()
+      const piece = await nextPiece(job, { accepted, signal })
       if (piece === undefined) break
       // More than was announced, or than is still wanted: nothing may spill into the neighbouring range.
       const room = Math.max(0, Math.min(range.end, context.end()) - position)
@@ -48,10 +47,16 @@ export const receiveBody = async (
   return position
 }
 
-const nextPiece = async (job: TransferJob, { reply }: Accepted): Promise<Uint8Array | undefined> => {
+const nextPiece = async (
+  job: TransferJob,
+  { accepted, signal }: { readonly accepted: Accepted; readonly signal: AbortSignal },
+): Promise<Uint8Array | undefined> => {
   try {
-    return await reply.read()
+    const piece = await accepted.reply.read()
+    signal.throwIfAborted()
+    return piece
   } catch (error) {
+    signal.throwIfAborted()
     throw brokeOff(job, errorText(error))
   }
 }

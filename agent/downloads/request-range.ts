@@ -97,6 +97,7 @@ const refuse = async (
   }
   if (reply.status === 416)
     throw new AgentError('source_changed', `${job.source.reference} is shorter than it was`)
+  if (reply.status === 429 || reply.status === 503) job.pace.overloaded(reply.status)
   if (isRetryableStatus(reply.status))
     throw new PassingFailure(why, askedDelayMs(reply.headers, job.clock.now()))
   throw why

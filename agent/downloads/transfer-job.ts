@@ -2,15 +2,18 @@ import type { Fetcher } from '../../shared/sources/fetcher.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { DataAddress } from './data-address.ts'
+import type { Pace } from './pace.ts'
 import type { PartFile } from './part-file.ts'
+import type { SlowRules } from './slow-lines.ts'
 import type { SourceRules } from './source-rules.ts'
 
 /** How much one file may ask of the network. */
 export type TransferLimits = {
-  /** Connections for one file. */
+  /** Most connections for one file. */
   readonly connections: number
   /** Most bytes that one request asks for. */
   readonly segmentBytes: number
+  readonly slow: SlowRules
 }
 
 /** One file, one source, and everything its connections share. */
@@ -24,10 +27,14 @@ export type TransferJob = {
   readonly fetch: Fetcher
   readonly rules: SourceRules
   readonly clock: Clock
+  /** How many connections its host is worth. */
+  readonly pace: Pace
   /** Called for every piece that was written. */
   readonly onBytes: (bytes: number) => void
   readonly onRetry: () => void
   /** All bytes are to be fetched again. */
   readonly onRestart: () => void
   readonly onConnections: (open: number) => void
+  /** This source takes no further part, another one goes on. */
+  readonly onSourceFailed: (error: unknown) => void
 }
