@@ -1,5 +1,6 @@
 import type { Report } from '../../shared/contract/events.ts'
 import type { Carrier } from './carrier.ts'
+import type { CopyMeter } from './copy-meter.ts'
 import type { HashFile } from './file-hashes.ts'
 import type { KnownCopies } from './known-copies.ts'
 import type { ObservedUnit } from './observe-units.ts'
@@ -15,7 +16,7 @@ export type CopyContext = {
   readonly hashFile: HashFile
   readonly temporaryFolder: string
   readonly signal: AbortSignal
-  readonly onProgress: (bytesDone: number) => void
+  readonly meter: CopyMeter
 }
 
 /**
@@ -40,6 +41,7 @@ export const copyUnit = async (unit: ObservedUnit, context: CopyContext): Promis
       const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0)
       const data = { unit: unit.name, files: files.length, bytes }
       report({ type: 'sync.started', subject: spec.name, data })
+      context.meter.begin(unit.name, bytes)
       const verifiedBy = await storeUnit(sealed, {
         carrier,
         versions: spec.versions,
@@ -47,8 +49,11 @@ export const copyUnit = async (unit: ObservedUnit, context: CopyContext): Promis
         startedBefore: copies.get(unit.name)?.state === 'started',
         temporaryFolder: context.temporaryFolder,
         signal,
-        onPut: () => copies.remember(unit.name, { ...copy, state: 'started', verifiedBy: null }),
-        onProgress: context.onProgress,
+        onPut: (missingBytes) => {
+          context.meter.begin(unit.name, missingBytes)
+          copies.remember(unit.name, { ...copy, state: 'started', verifiedBy: null })
+        },
+        onProgress: context.meter.moved,
       })
       copies.remember(unit.name, { ...copy, state: 'stored', verifiedBy })
       report({
@@ -59,6 +64,7 @@ export const copyUnit = async (unit: ObservedUnit, context: CopyContext): Promis
     }
     copies.matched(unit)
   } finally {
+    context.meter.end()
     await sealed.close()
   }
 }

@@ -4,6 +4,7 @@ import type { SyncSpec } from '../../shared/manifest/schema.ts'
 import { errnoOf } from '../platform/files.ts'
 import { findFormatFault } from './check-format.ts'
 import type { Unit } from './unit.ts'
+import { pathInUnit } from './unit.ts'
 
 /** What a look into a unit found: why it cannot be complete, or whether its framework says that it is. */
 export type Inspection =
@@ -13,6 +14,8 @@ export type Inspection =
 
 /** Markers that are there or not; trainer_state.json is one too, once its step is the folder's. */
 const PLAIN_MARKERS: readonly string[] = ['.metadata', '.complete', '_SUCCESS']
+
+const TRAINER_STATE = 'trainer_state.json'
 
 export type InspectContext = {
   readonly spec: SyncSpec
@@ -28,21 +31,28 @@ export const inspectUnit = async (unit: Unit, context: InspectContext): Promise<
   const incomplete = (reason: string): Inspection => ({ state: 'incomplete', reason })
 
   const temporary = unit.temporary[0]
-  if (temporary !== undefined) return incomplete(`${temporary} is still there`)
+  if (temporary !== undefined) return incomplete(`${pathInUnit(unit, temporary)} is still there`)
   const inFolder = (name: string): boolean => unit.present.has(`${unit.name}/${name}`)
   if (unit.kind === 'folder' && spec.complete_marker !== undefined && !inFolder(spec.complete_marker))
-    return incomplete(`waits for ${spec.complete_marker}`)
+    return incomplete(`${spec.complete_marker} is missing`)
+  // The trainer writes this one after everything else of a checkpoint, and training_args.bin with the weights.
+  if (
+    /^checkpoint-\d+$/.test(basename(unit.name)) &&
+    inFolder('training_args.bin') &&
+    !inFolder(TRAINER_STATE)
+  )
+    return incomplete(`${TRAINER_STATE} is missing`)
 
   const missing = await findMissingShard(unit, spec.path)
   if (missing !== undefined) return incomplete(missing)
   for (const file of unit.files) {
     const fault = await formatFault(join(spec.path, file.path), file.fingerprint, context)
-    if (fault !== null) return incomplete(`${file.path} ${fault}`)
+    if (fault !== null) return incomplete(`${pathInUnit(unit, file.path)} ${fault}`)
   }
 
-  if (unit.kind === 'folder' && inFolder('trainer_state.json')) {
-    const step = await readTrainerStep(join(spec.path, unit.name, 'trainer_state.json'))
-    if (step === undefined) return incomplete(`${unit.name}/trainer_state.json is not whole`)
+  if (unit.kind === 'folder' && inFolder(TRAINER_STATE)) {
+    const step = await readTrainerStep(join(spec.path, unit.name, TRAINER_STATE))
+    if (step === undefined) return incomplete(`${TRAINER_STATE} is not whole`)
     if (step === stepOf(unit.name)) return { state: 'plausible', marked: true }
   }
   const marked =
@@ -79,12 +89,12 @@ const findMissingShard = async (unit: Unit, root: string): Promise<string | unde
   for (const path of unit.present) {
     if (!path.endsWith('.index.json')) continue
     const index = await readJson(join(root, path))
-    if (index === undefined) return `${path} is not whole`
+    if (index === undefined) return `${pathInUnit(unit, path)} is not whole`
     const weights = isObject(index) && isObject(index['weight_map']) ? index['weight_map'] : {}
     for (const shard of new Set(Object.values(weights).map(String))) {
       const wanted = unit.kind === 'folder' ? `${dirname(path)}/${shard}` : shard
       if (unit.kind === 'folder' && !unit.present.has(wanted))
-        return `${wanted} is missing, ${basename(path)} lists it`
+        return `${pathInUnit(unit, wanted)} is missing, ${basename(path)} lists it`
     }
   }
   return undefined

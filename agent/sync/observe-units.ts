@@ -7,7 +7,7 @@ import { inspectUnit } from './inspect-unit.ts'
 import { listUnits } from './list-units.ts'
 import { findOpenFiles } from './open-files.ts'
 import type { Unit } from './unit.ts'
-import { modifiedMsOf, POINTER_FILES } from './unit.ts'
+import { modifiedMsOf, pathInUnit, POINTER_FILES } from './unit.ts'
 
 /** A unit as this look found it. */
 export type ObservedUnit = Unit & {
@@ -26,6 +26,8 @@ export type Verdict =
       readonly reason: string
       readonly waitMs: number | undefined
       readonly unchangedMs: number
+      /** How long it has not been complete, as far as this agent has seen. */
+      readonly incompleteMs: number
     }
   /** A name in it cannot be kept by remotes. */
   | { readonly state: 'refused'; readonly reason: string }
@@ -48,22 +50,28 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
   let formatFaults = new Map<string, string | null>()
   let pointerTexts = new Map<string, string>()
 
-  const judge = async (unit: Unit, quietMs: number, look: Look): Promise<Verdict> => {
+  const judge = async (
+    unit: Unit,
+    times: { quietMs: number; incompleteMs: number },
+    look: Look,
+  ): Promise<Verdict> => {
+    const { quietMs, incompleteMs } = times
     const refused = unit.refused[0]
     if (refused !== undefined)
       return { state: 'refused', reason: `the name ${JSON.stringify(refused)} cannot be kept by remotes` }
     const settling = (reason: string, waitMs?: number): Verdict => ({
       state: 'settling',
-      reason: `${unit.name}: ${reason}`,
+      reason,
       waitMs,
       unchangedMs: quietMs,
+      incompleteMs,
     })
     const inspection = await inspectUnit(unit, { spec, pointers: look.pointers, formatFaults })
     if (inspection.state === 'incomplete') return settling(inspection.reason)
     const settleMs = inspection.marked ? Math.min(MARKED_SETTLE_MS, spec.settle) : spec.settle
     if (quietMs < settleMs) return settling('changed a moment ago', Math.ceil(settleMs - quietMs))
     const writing = (await look.writing()).find((path) => unit.present.has(path))
-    if (writing !== undefined) return settling(`${writing} is open for writing`)
+    if (writing !== undefined) return settling(`${pathInUnit(unit, writing)} is open for writing`)
     const completeMs = Math.min(modifiedMsOf(unit), clock.now().getTime())
     return { state: 'complete', completeAt: new Date(completeMs).toISOString() }
   }
@@ -87,12 +95,14 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
         const fingerprint = fingerprintOfUnit(unit)
         const before = seen.get(unit.name)
         const sinceMs = before?.fingerprint === fingerprint ? before.sinceMs : nowMs
+        const incompleteSinceMs =
+          before && before.verdict.state !== 'complete' ? before.incompleteSinceMs : nowMs
         // What was complete stays so until it changes, so what is long stored is not read again and again.
         const verdict =
           before?.fingerprint === fingerprint && before.verdict.state === 'complete'
             ? before.verdict
-            : await judge(unit, nowMs - sinceMs, look)
-        nextSeen.set(unit.name, { fingerprint, sinceMs, verdict })
+            : await judge(unit, { quietMs: nowMs - sinceMs, incompleteMs: nowMs - incompleteSinceMs }, look)
+        nextSeen.set(unit.name, { fingerprint, sinceMs, incompleteSinceMs, verdict })
         observed.push({ ...unit, fingerprint, modifiedMs: modifiedMsOf(unit), verdict })
       }
       seen = nextSeen
@@ -104,7 +114,12 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
   }
 }
 
-type Seen = { readonly fingerprint: string; readonly sinceMs: number; readonly verdict: Verdict }
+type Seen = {
+  readonly fingerprint: string
+  readonly sinceMs: number
+  readonly incompleteSinceMs: number
+  readonly verdict: Verdict
+}
 
 type Look = { readonly pointers: readonly string[]; readonly writing: () => Promise<readonly string[]> }
 

@@ -28,22 +28,26 @@ export type PruneContext = CarryContext & {
  * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash and are there now.
  * Never the newest `keep` of a kind, nor what a pointer file names, what somebody has open or pulls, nor a file that
  * was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
- * @returns the names of the units that were removed
+ * @returns the names of the units that were removed; and one that would have been, had its copy been proven by hash
  */
 export const pruneUnits = async (
   units: readonly ObservedUnit[],
   context: PruneContext,
-): Promise<readonly string[]> => {
+): Promise<{ readonly removed: readonly string[]; readonly unproven: string | undefined }> => {
   const removed: string[] = []
+  let unproven: string | undefined
   for (const kind of ['folder', 'file'] as const) {
     const older = units
       .filter((unit) => unit.kind === kind && isCheckpoint(unit))
       .sort((a, b) => b.modifiedMs - a.modifiedMs)
       .slice(Math.max(1, context.keep))
       .reverse()
-    for (const unit of older) if (await pruneUnit(unit, context)) removed.push(unit.name)
+    for (const unit of older) {
+      if (context.copyOf(unit)?.verifiedBy === 'size') unproven ??= unit.name
+      else if (await pruneUnit(unit, context)) removed.push(unit.name)
+    }
   }
-  return removed
+  return { removed, unproven }
 }
 
 const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boolean> => {

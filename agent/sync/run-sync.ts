@@ -6,6 +6,7 @@ import type { SyncState } from '../../shared/contract/states.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import type { Carrier } from './carrier.ts'
+import { createCopyMeter } from './copy-meter.ts'
 import { copyUnit } from './copy-unit.ts'
 import type { HashFile } from './file-hashes.ts'
 import { createKnownCopies } from './known-copies.ts'
@@ -13,8 +14,9 @@ import type { ObservedUnit } from './observe-units.ts'
 import { createUnitObserver } from './observe-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
 import { pruneUnits } from './prune-units.ts'
-import { remarkOnLoss, remarkOnUnits } from './remark-on-units.ts'
+import { remarkOnLoss, remarkOnUnits, remarkOnUnprunable } from './remark-on-units.ts'
 import { createSyncHealth } from './sync-health.ts'
+import { syncRow } from './sync-row.ts'
 import type { SyncStore } from './sync-store.ts'
 import { createTurns } from './take-turns.ts'
 import { POINTER_FILES } from './unit.ts'
@@ -59,13 +61,14 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   const failedUnits = new Set<string>()
   const leases = new Map<string, number>()
   const inTurn = createTurns()
+  const meter = createCopyMeter(clock)
 
   let carrier: Carrier | undefined
   let units: readonly ObservedUnit[] = []
   let remark: Problem | null = null
   let loss: Problem | null = null
+  let unprunable: Problem | null = null
   let lookMs = 0
-  let copying: { bytesDone: number } | undefined
   let service: { watchProblem: Problem | null } | undefined
 
   const openCarrier = async (signal: AbortSignal): Promise<Carrier> =>
@@ -103,27 +106,19 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
     }
   }
 
-  const copyOne = async (unit: ObservedUnit, signal: AbortSignal): Promise<void> => {
-    try {
-      await copyUnit(unit, {
-        ...deps,
-        planned,
-        copies,
-        signal,
-        carrier: () => openCarrier(signal),
-        report: (event) => {
-          if (event.type === 'sync.started') copying = { bytesDone: 0 }
-          if (event.type === 'sync.copied') loss = null
-          report(event)
-        },
-        onProgress: (bytesDone) => {
-          copying = { bytesDone }
-        },
-      })
-    } finally {
-      copying = undefined
-    }
-  }
+  const copyOne = (unit: ObservedUnit, signal: AbortSignal): Promise<void> =>
+    copyUnit(unit, {
+      ...deps,
+      planned,
+      copies,
+      signal,
+      carrier: () => openCarrier(signal),
+      meter,
+      report: (event) => {
+        if (event.type === 'sync.copied') loss = null
+        report(event)
+      },
+    })
 
   /** Copies what is complete, newest first, pointers last. One unit's trouble does not stop the others. */
   const copyAll = async (signal: AbortSignal): Promise<void> => {
@@ -152,7 +147,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
 
   const prune = async (signal: AbortSignal): Promise<void> => {
     if (spec.keep_local === undefined) return
-    const removed = await pruneUnits(units, {
+    const { removed, unproven } = await pruneUnits(units, {
       root: spec.path,
       keep: spec.keep_local,
       carrier: () => openCarrier(signal),
@@ -160,6 +155,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       isLeased: (unit) => (leases.get(unit) ?? 0) > clock.monotonicMs(),
       signal,
     })
+    unprunable = unproven === undefined ? null : remarkOnUnprunable(planned, unproven)
     if (removed.length === 0) return
     deps.log.info('older checkpoints were removed here; their copies are proven', {
       sync: spec.name,
@@ -186,7 +182,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
 
   const restMs = (): number => Math.max(LEAST_REST_MS, LOOK_SHARE * lookMs)
   const state = (): SyncState => {
-    if (copying) return 'copying'
+    if (meter.unit() !== undefined) return 'copying'
     if (!service) return 'stopped'
     if (health.failures() === 0) return 'idle'
     return health.isRetrying() ? 'retrying' : 'failing'
@@ -220,20 +216,19 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       return Math.max(0, Math.min(spec.every - sinceCompareMs, ...settling))
     },
     mayTry: (): boolean => health.failures() === 0 || health.retryInMs() === 0,
-    isLate: health.isLate,
-    row: (): SyncRow => {
-      const pending = units.filter((unit) => !copies.isStored(unit))
-      const bytes = pending.flatMap(({ files }) => files).reduce((sum, file) => sum + file.sizeBytes, 0)
-      return {
-        name: spec.name,
+    /** A copy that makes progress is not late, however long it takes. */
+    isLate: (): boolean => health.isLate() && meter.stillForMs() > spec.every,
+    row: (): SyncRow =>
+      syncRow(spec.name, {
         state: state(),
+        units,
+        isStored: copies.isStored,
+        hasFailed: (unit) => failedUnits.has(unit),
+        meter,
         lastSuccessAt: health.lastSuccessAt(),
-        pendingFiles: pending.reduce((sum, unit) => sum + unit.files.length, 0),
-        pendingBytes: Math.max(0, bytes - (copying?.bytesDone ?? 0)),
         consecutiveFailures: health.failures(),
-        problem: health.problem() ?? remark ?? loss ?? service?.watchProblem ?? null,
-      }
-    },
+        problem: health.problem() ?? remark ?? loss ?? unprunable ?? service?.watchProblem ?? null,
+      }),
   }
 }
 

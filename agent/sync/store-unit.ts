@@ -25,8 +25,8 @@ export type StoreContext = CarryContext & {
   readonly completeMarker: string | undefined
   /** True when a copy of this unit began here before and was not committed: what lies there may be a part of it. */
   readonly startedBefore: boolean
-  /** Called before the first byte is written where the unit lies. */
-  readonly onPut: () => void
+  /** Called before the first byte is written where the unit lies, with how many there will be. */
+  readonly onPut: (bytes: number) => void
   /** A folder of the agent's own for the text of the record. */
   readonly temporaryFolder: string
 }
@@ -56,7 +56,7 @@ export const storeUnit = async (unit: SealedUnit, context: StoreContext): Promis
   if (missing.length > 0) {
     const replaced = missing.filter((file) => before.has(file.path))
     if (context.versions && replaced.length > 0) await keepOld(unit, { ...context, old, replaced, before })
-    context.onPut()
+    context.onPut(missing.reduce((sum, file) => sum + file.sizeBytes, 0))
     await carrier.put(missing, { ...context, last: lastFiles(unit, context.completeMarker) })
   }
 

@@ -28,6 +28,8 @@ export const createSyncHealth = (
   let { lastSuccessAt, consecutiveFailures: failures, problem } = kept
   let lastSuccessMs = clock.monotonicMs()
   let nextAttemptMs = 0
+  // Kinds of trouble since it last worked: each is told once, however often they take turns.
+  const told = new Set(problem ? [problem.code] : [])
 
   return {
     succeeded: (): void => {
@@ -36,6 +38,7 @@ export const createSyncHealth = (
       lastSuccessMs = clock.monotonicMs()
       failures = 0
       problem = null
+      told.clear()
       nextAttemptMs = 0
       store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: 0, problem: null })
     },
@@ -43,9 +46,8 @@ export const createSyncHealth = (
     failed: (error: unknown): void => {
       failures += 1
       const now = problemFrom(error, spec.name)
-      // One event for each new trouble, not one for each try.
-      if (now.code !== problem?.code || failures === 1)
-        report({ type: 'sync.failed', subject: spec.name, data: { problem: now } })
+      if (!told.has(now.code)) report({ type: 'sync.failed', subject: spec.name, data: { problem: now } })
+      told.add(now.code)
       deps.log.warn('sync failed', { sync: spec.name, code: now.code, message: now.message, failures })
       problem = now
       const longestMs = Math.min(LONGEST_BACKOFF_MS, 1_000 * 2 ** failures)

@@ -3,7 +3,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { Command } from '../command.ts'
 import { flagOption } from '../command.ts'
 import { problemLines } from '../output/problems.ts'
-import { syncTable } from '../output/rows.ts'
+import { pendingTable, syncTable } from '../output/rows.ts'
 
 export const sync: Command = {
   name: 'sync',
@@ -22,6 +22,9 @@ export const sync: Command = {
     const table = syncTable(rows)
     if (rows.length === 0) call.output.line('no syncs: the manifest names none')
     call.output.table(table.head, table.rows)
+    const pending = pendingTable(rows)
+    if (pending.rows.length > 0) call.output.line()
+    call.output.table(pending.head, pending.rows)
     call.output.lines(problemLines(rows.flatMap(({ problem }) => problem ?? [])))
     const failed = flagOption(call, 'now') && rows.some((row) => row.problem?.severity === 'error')
     return failed ? EXIT.failed : EXIT.done

@@ -37,6 +37,20 @@ export const syncTable = (syncs: readonly SyncRow[]): Table => ({
   ]),
 })
 
+/** What is not on the remote yet and why; what is under way with how far it has come. */
+export const pendingTable = (syncs: readonly SyncRow[]): Table => ({
+  head: ['PENDING', 'SYNC', 'STATE', 'SIZE', 'WHY'],
+  rows: syncs.flatMap(({ name, pending, copying }) =>
+    pending.map((unit) => [
+      unit.unit,
+      name,
+      stateText(unit.state),
+      `${unit.files} files, ${formatSize(unit.sizeBytes)}`,
+      copying?.unit === unit.unit ? amount(copying) : unit.reason,
+    ]),
+  ),
+})
+
 export const runTable = (runs: readonly RunRecord[]): Table => ({
   head: ['RUN', 'MANIFEST', 'STATE', 'STARTED', 'ENDED', 'PROBLEMS'],
   rows: runs.map((run) => [
@@ -50,8 +64,17 @@ export const runTable = (runs: readonly RunRecord[]): Table => ({
 })
 
 const GOOD = new Set(['ready', 'done', 'idle', 'exited', 'ok', 'stored', 'healthy'])
-const BAD = new Set(['failed', 'crash-looping', 'unresponsive', 'lost', 'failing', 'stop-failed'])
-const UNSURE = new Set(['degraded', 'waiting', 'retrying', 'warning', 'cancelled', 'stopping', 'pending'])
+const BAD = new Set(['failed', 'refused', 'crash-looping', 'unresponsive', 'lost', 'failing', 'stop-failed'])
+const UNSURE = new Set([
+  'degraded',
+  'waiting',
+  'retrying',
+  'warning',
+  'cancelled',
+  'stopping',
+  'pending',
+  'incomplete',
+])
 
 /** A state in the colour of how good it is; what is under way is neutral. */
 export const stateText = (state: string): Text => {

@@ -1,7 +1,15 @@
 import { z } from 'zod'
 import type { ErrorCode, Problem as ProblemValue } from './errors.ts'
 import { isErrorCode } from './errors.ts'
-import { BUDGET_STATES, DOWNLOAD_STATES, PROCESS_STATES, RUN_STATES, SCOPES, SYNC_STATES } from './states.ts'
+import {
+  BUDGET_STATES,
+  DOWNLOAD_STATES,
+  PENDING_STATES,
+  PROCESS_STATES,
+  RUN_STATES,
+  SCOPES,
+  SYNC_STATES,
+} from './states.ts'
 
 /*
  * What the API answers, as schemas: the routes validate against them, OpenAPI is generated from them, and the
@@ -71,6 +79,34 @@ export const ProcessRow = z.object({
 })
 export type ProcessRow = z.infer<typeof ProcessRow>
 
+/** What a ComfyUI workflow needs, and whether the ComfyUI of a process has it. */
+export const WorkflowReport = z.object({
+  file: z.string(),
+  process: z.string(),
+  nodes: z.array(z.object({ name: z.string(), pack: z.string().nullable(), present: z.boolean() })),
+  models: z.array(
+    z.object({
+      name: z.string(),
+      folder: z.string().nullable(),
+      node: z.string(),
+      url: z.string().nullable(),
+      present: z.boolean(),
+    }),
+  ),
+  problems: z.array(Problem),
+})
+export type WorkflowReport = z.infer<typeof WorkflowReport>
+
+/** A unit that the remote does not hold as it is now, and why not. */
+export const PendingUnit = z.object({
+  unit: z.string(),
+  state: z.enum(PENDING_STATES),
+  files: z.number(),
+  sizeBytes: bytes,
+  reason: z.string(),
+})
+export type PendingUnit = z.infer<typeof PendingUnit>
+
 export const SyncRow = z.object({
   name: z.string(),
   state: z.enum(SYNC_STATES),
@@ -79,6 +115,9 @@ export const SyncRow = z.object({
   pendingBytes: bytes,
   consecutiveFailures: z.number(),
   problem: Problem.nullable(),
+  /** Newest first, the first twenty; `pendingFiles` counts all. */
+  pending: z.array(PendingUnit),
+  copying: Progress.extend({ unit: z.string() }).nullable(),
 })
 export type SyncRow = z.infer<typeof SyncRow>
 

@@ -74,6 +74,12 @@ export const UNHEALTHY_PROCESS_STATES: readonly ProcessState[] = [
 export const SYNC_STATES = ['idle', 'copying', 'retrying', 'failing', 'stopped'] as const
 export type SyncState = (typeof SYNC_STATES)[number]
 
+/**
+ * Why a unit is not stored yet. `incomplete`: something of it is missing or it is still written; `settling`: it only
+ * has to rest a little longer; `refused`: a name in it cannot be kept by remotes.
+ */
+export const PENDING_STATES = ['copying', 'queued', 'settling', 'incomplete', 'failed', 'refused'] as const
+
 export const BUDGET_STATES = ['ok', 'warning', 'stopping', 'stop-failed', 'stopped'] as const
 
 export const SCOPES = ['read', 'operate', 'admin'] as const

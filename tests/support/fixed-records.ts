@@ -72,6 +72,8 @@ export const aStatus = (): StatusRecord => ({
       pendingBytes: 0,
       consecutiveFailures: 0,
       problem: null,
+      pending: [],
+      copying: null,
     },
   ],
   budget: null,

@@ -1,0 +1,59 @@
+import type { SyncRow } from '../../shared/contract/records.ts'
+import type { Clock } from '../platform/clock.ts'
+
+/** The speed is that of the last seconds: an average since the start would hide a link that has become slow. */
+const WINDOW_MS = 10_000
+/** Pieces of a local copy come hundreds of times a second; a sample for each step is enough. */
+const STEP_MS = 200
+
+export type CopyMeter = ReturnType<typeof createCopyMeter>
+
+/** How far the copy that is under way has come. */
+export const createCopyMeter = (clock: Clock) => {
+  let copy: { readonly unit: string; readonly bytesTotal: number; bytesDone: number } | undefined
+  let samples: { readonly atMs: number; readonly bytes: number }[] = []
+  let movedMs = Number.NEGATIVE_INFINITY
+
+  const bytesPerSecond = (): number => {
+    const [first] = samples
+    const last = samples.at(-1)
+    if (!copy || !first || !last) return 0
+    const spanMs = clock.monotonicMs() - first.atMs
+    // A copy that stands still becomes slower by the time that passes.
+    return spanMs > 0 ? Math.round((1000 * (last.bytes - first.bytes)) / spanMs) : 0
+  }
+
+  return {
+    begin: (unit: string, bytesTotal: number): void => {
+      copy = { unit, bytesTotal, bytesDone: 0 }
+      movedMs = clock.monotonicMs()
+      samples = [{ atMs: movedMs, bytes: 0 }]
+    },
+    /** @param bytesDone of the copy as a whole; the carrier may count what it sent twice */
+    moved: (bytesDone: number): void => {
+      if (!copy) return
+      copy.bytesDone = Math.min(bytesDone, copy.bytesTotal)
+      movedMs = clock.monotonicMs()
+      const [last, before] = [samples.at(-1), samples.at(-2)]
+      if (last && before && last.atMs - before.atMs < STEP_MS) samples.pop()
+      samples.push({ atMs: movedMs, bytes: copy.bytesDone })
+      // The last one before the window is where it begins.
+      while (movedMs - (samples[1]?.atMs ?? movedMs) > WINDOW_MS) samples.shift()
+    },
+    end: (): void => {
+      copy = undefined
+      samples = []
+    },
+    unit: (): string | undefined => copy?.unit,
+    bytesDone: (): number => copy?.bytesDone ?? 0,
+    /** Milliseconds since a copy last made progress; infinite when none is under way. */
+    stillForMs: (): number => (copy ? clock.monotonicMs() - movedMs : Number.POSITIVE_INFINITY),
+    row: (): SyncRow['copying'] => {
+      if (!copy) return null
+      const { unit, bytesTotal, bytesDone } = copy
+      const speed = bytesPerSecond()
+      const etaSeconds = speed > 0 ? Math.ceil((bytesTotal - bytesDone) / speed) : null
+      return { unit, bytesDone, bytesTotal, bytesPerSecond: speed, etaSeconds }
+    },
+  }
+}
