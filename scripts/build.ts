@@ -32,6 +32,7 @@ const ENTRIES: Readonly<Record<string, string>> = {
   agentd: 'agent/main.ts',
   shim: 'agent/processes/shim/main.ts',
   'hash-worker': 'agent/downloads/hash-worker.ts',
+  'abi-worker': 'agent/python/abi/abi-worker.ts',
 }
 
 rmSync(dist, { recursive: true, force: true })
