@@ -8,12 +8,15 @@ import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
 import type { Log } from '../platform/log.ts'
 import { fetchFile } from './fetch-file.ts'
+import { fetchSnapshot } from './fetch-snapshot.ts'
 import { createFileRow, etaSeconds, type FileRow } from './file-row.ts'
 import { createHasher } from './hasher.ts'
 import type { FileOutcome, PlannedFile } from './planned-file.ts'
 import { createPaces } from './pace.ts'
 import { findProven } from './proven.ts'
 import { SLOW_RULES, type SlowRules } from './slow-lines.ts'
+import { blobFiles, isLinked, type PlannedSnapshot } from './snapshot-layout.ts'
+import { createSnapshotRow } from './snapshot-row.ts'
 import { createVerifiedFiles } from './verified-files.ts'
 
 export type DownloadLimits = {
@@ -52,6 +55,16 @@ export type Downloads = {
     files: readonly PlannedFile[],
     context: { readonly signal: AbortSignal },
   ) => Promise<readonly FileOutcome[]>
+  /**
+   * Brings whole repositories into Hugging Face's cache; one outcome and one row for each, named by its commit. May run
+   * beside fetchAll. Rejects only with the signal's reason, after all have let go.
+   */
+  readonly fetchSnapshots: (
+    snapshots: readonly PlannedSnapshot[],
+    context: { readonly signal: AbortSignal },
+  ) => Promise<readonly FileOutcome[]>
+  /** True when every file of the snapshot is proven and linked: no request, no reading. */
+  readonly isSnapshotProven: (snapshot: PlannedSnapshot) => Promise<boolean>
   /** True when the file was verified before and lies unchanged on disk: one look, no reading. */
   readonly isProven: (file: PlannedFile) => Promise<boolean>
   /** The files of the current set, or of the last one. */
@@ -61,23 +74,29 @@ export type Downloads = {
 
 /** The one part of the agent that fetches files. Whoever asks, a destination has one transfer at a time. */
 export const createDownloads = (deps: DownloadsDeps): Downloads => {
-  const { clock, report } = deps
+  const { clock } = deps
   const limits = { ...DEFAULT_LIMITS, ...deps.limits }
   const verified = createVerifiedFiles(deps.db, clock)
   const hasher = createHasher()
   const paceOf = createPaces(() => clock.monotonicMs())
   const limit = pLimit(limits.files)
-  const rows = new Map<string, FileRow>()
+  const rows = new Map<string, { readonly read: () => DownloadRow }>()
   const atWork = new Map<string, Promise<unknown>>()
   let sets = 0
 
   const fetchOne = async (
     file: PlannedFile,
-    context: { readonly row: FileRow; readonly signal: AbortSignal },
+    context: {
+      readonly row: FileRow
+      readonly report: Report
+      readonly signal: AbortSignal
+      readonly before?: () => Promise<void>
+    },
   ): Promise<FileOutcome> => {
-    const { row, signal } = context
+    const { row, report, signal } = context
     try {
       signal.throwIfAborted()
+      await context.before?.()
       const warning = await fetchFile(file, {
         resolve: deps.resolve,
         fetch: deps.http.fetch,
@@ -123,11 +142,38 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
     }
   }
 
+  /** Rows are those of the sets under way, or of the last one. */
+  const inSet = async <T>(work: () => Promise<T>): Promise<T> => {
+    if (sets === 0) rows.clear()
+    sets += 1
+    try {
+      return await work()
+    } finally {
+      sets -= 1
+    }
+  }
+
+  const fetchOneSnapshot = (planned: PlannedSnapshot, signal: AbortSignal): Promise<FileOutcome> => {
+    const blobs = blobFiles(planned).map((file) => ({ file, row: createFileRow(file, clock) }))
+    const row = createSnapshotRow(planned, { files: blobs.map((blob) => blob.row), now: clock.now })
+    rows.set(planned.snapshot.to, row)
+    return fetchSnapshot(planned, {
+      blobs,
+      row,
+      fetchBlob: (file, context) =>
+        inTurn(file.path, () => limit(() => fetchOne(file, { ...context, signal }))),
+      clock,
+      report: deps.report,
+      signal,
+    })
+  }
+
+  const isProven = async (file: PlannedFile): Promise<boolean> =>
+    (await findProven(file, { verified, resolve: deps.resolve })) !== undefined
+
   return {
-    fetchAll: async (files, { signal }) => {
-      if (sets === 0) rows.clear()
-      sets += 1
-      try {
+    fetchAll: (files, { signal }) =>
+      inSet(async () => {
         const ordered = inOrder(files).map((file) => {
           const row = createFileRow(file, clock)
           rows.set(file.path, row)
@@ -135,17 +181,24 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         })
         const outcomes = await Promise.all(
           ordered.map(({ file, row }) =>
-            inTurn(file.path, () => limit(() => fetchOne(file, { row, signal }))),
+            inTurn(file.path, () => limit(() => fetchOne(file, { row, signal, report: deps.report }))),
           ),
         )
         signal.throwIfAborted()
         const byDestination = new Map(outcomes.map((outcome, index) => [ordered[index]?.file, outcome]))
         return files.flatMap((file) => byDestination.get(file) ?? [])
-      } finally {
-        sets -= 1
-      }
+      }),
+    fetchSnapshots: (snapshots, { signal }) =>
+      inSet(async () => {
+        const outcomes = await Promise.all(snapshots.map((planned) => fetchOneSnapshot(planned, signal)))
+        signal.throwIfAborted()
+        return outcomes
+      }),
+    isSnapshotProven: async (planned) => {
+      for (const file of blobFiles(planned)) if (!(await isProven(file))) return false
+      return isLinked(planned)
     },
-    isProven: async (file) => (await findProven(file, { verified, resolve: deps.resolve })) !== undefined,
+    isProven,
     rows: () => [...rows.values()].map((row) => row.read()),
     progress: () => sumUp([...rows.values()].map((row) => row.read())),
   }

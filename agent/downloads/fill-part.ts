@@ -84,7 +84,7 @@ const fillOnce = async (
     if (context.isFirst) announce(file, { ...context, part, source })
     const pace = context.paceOf(new URL(source.dataUrl).host)
     const job: TransferJob = {
-      name: basename(file.path),
+      name: contentName(file),
       source,
       part,
       clock,
@@ -112,7 +112,7 @@ const fillOnce = async (
     await transfer([job], { signal })
     // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
     const sizeBytes = part.book.doneBytes()
-    await inspectStart({ name: basename(file.path), sizeBytes, availableBytes: sizeBytes, read: part.read })
+    await inspectStart({ name: contentName(file), sizeBytes, availableBytes: sizeBytes, read: part.read })
     row.update({ state: 'verifying', connections: 0 })
     const [hashes] = await Promise.all([follower.finish(sizeBytes, { signal }), part.close()])
     // A git hash begins with the size, which this source did not say.
@@ -127,6 +127,8 @@ const fillOnce = async (
     follower.drop()
   }
 }
+
+const contentName = (file: PlannedFile): string => file.contentName ?? basename(file.path)
 
 const identityOf = (source: ResolvedSource, expected: Expected): PartIdentity => ({
   sizeBytes: source.sizeBytes,

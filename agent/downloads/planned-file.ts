@@ -14,6 +14,10 @@ export type PlannedFile = {
   readonly sizeBytes: number | null
   readonly optional: boolean
   readonly allowPickle: boolean
+  /** The name by which the content is judged, where the destination's says nothing. */
+  readonly contentName?: string
+  /** Ranges come from all sources that are proven to hold the same file, at once. */
+  readonly race?: boolean
 }
 
 /** How a file ended. A file that is `done` may still carry a warning. */

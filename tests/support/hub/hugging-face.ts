@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { gitSha1 } from './git-sha1.ts'
+import { answerHubApi } from './hugging-face-api.ts'
 import { COMMIT, type Exchange, type ServedFile } from './hub-model.ts'
 import { serveContent } from './serve-content.ts'
 
@@ -17,6 +18,13 @@ export const answerHub = async (exchange: Exchange): Promise<void> => {
       return
     }
     return serveContent(exchange, file)
+  }
+  if (/^\/api\/(models|datasets|spaces)\//.test(url.pathname)) {
+    answerHubApi(exchange, {
+      url,
+      refuse: (status, code, message) => refuse(exchange, status, code, message),
+    })
+    return
   }
   const match = RESOLVE.exec(decodeURIComponent(url.pathname))
   if (!match) {
@@ -67,7 +75,7 @@ export const answerHub = async (exchange: Exchange): Promise<void> => {
 
 const redirectToData = ({ response, state }: Exchange, file: ServedFile): void => {
   if (file.small) {
-    const etag = gitSha1(file)
+    const etag = gitSha1(file.content)
     response.writeHead(307, {
       'x-repo-commit': COMMIT,
       etag: `"${etag}"`,
@@ -109,9 +117,3 @@ const refuse = (
   })
   response.end(message)
 }
-
-const gitSha1 = (file: ServedFile): string =>
-  createHash('sha1')
-    .update(`blob ${file.content.sizeBytes}\0`)
-    .update(file.content.read(0, file.content.sizeBytes))
-    .digest('hex')
