@@ -103,7 +103,7 @@ test('a killed agent finds its process again, with the same pid and its whole ou
   await expect.poll(async () => (await status()).healthy, { timeout: 30_000 }).toBe(true)
   expect((await status()).processes[0]).toMatchObject({ pid: before?.pid, state: 'ready' })
   const { stdout } = await agent.agentctl(['logs', 'trainer'])
-  expect(stdout).toContain('step 100 written; serving on 47187')
+  expect(stdout).toContain(`step 100 written; serving on ${world.port}`)
 })
 
 test('stop ends the process, start brings it back', async () => {

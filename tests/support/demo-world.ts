@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { parseDocument } from 'yaml'
 import { findProgram } from '../../agent/platform/commands.ts'
@@ -15,7 +17,9 @@ export type DemoWorld = {
   readonly hub: Hub
   /** What an agent needs to live in this world; a shell's environment on a real box. */
   readonly environment: Readonly<Record<string, string>>
+  /** examples/demo.yaml with a port that is free here. */
   readonly manifestPath: string
+  readonly port: number
   /** False: no Python here has pip and venv, so the manifest’s Python part is left out. */
   readonly hasPython: boolean
   /** Destination → sha256, as the hub publishes it. */
@@ -50,17 +54,19 @@ export const startDemoWorld = async (
     wheels,
   )
   mkdirSync(join(home, 'work', 'checkpoints'), { recursive: true })
-  let manifestPath = join(root, 'examples/demo.yaml')
+  const example = readFileSync(join(root, 'examples/demo.yaml'), 'utf8')
   if (python === undefined) {
     mkdirSync(join(home, 'demo_trainer'))
     writeFileSync(join(home, 'demo_trainer', '__main__.py'), trainer)
-    const manifest = withoutPython(readFileSync(manifestPath, 'utf8'), home)
-    manifestPath = join(home, 'demo.yaml')
-    writeFileSync(manifestPath, manifest)
   }
+  const port = await freePort()
+  const manifestPath = join(home, 'demo.yaml')
+  const manifest = python === undefined ? withoutPython(example, home) : example
+  writeFileSync(manifestPath, manifest.replaceAll('47187', String(port)))
   return {
     hub,
     manifestPath,
+    port,
     hasPython: python !== undefined,
     environment: {
       DEMO_HOME: home,
@@ -91,6 +97,15 @@ const findPython = (): string | undefined => {
     if (real.status === 0) return real.stdout.trim()
   }
   return undefined
+}
+
+/** A port of loopback that nobody listens on. */
+const freePort = async (): Promise<number> => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
 }
 
 /** The manifest without its Python part: the trainer runs as a script of the system's Python. */
