@@ -11,7 +11,6 @@ import type { ObservedUnit } from './observe-units.ts'
 import { isCheckpoint } from './prune-units.ts'
 import type { SyncRun } from './run-sync.ts'
 import { sealUnit } from './seal-unit.ts'
-import type { Unit } from './unit.ts'
 import { fingerprintOf, pathInUnit, POINTER_FILES } from './unit.ts'
 
 /** Which checkpoint: of one sync, or of any. */
@@ -33,7 +32,6 @@ const MAX_REMEMBERED = 64
 /** A complete unit with its files' hashes, kept so that a pull in many ranges does not look at everything each time. */
 type Known = CheckpointFiles & {
   readonly run: SyncRun
-  readonly kind: Unit['kind']
   readonly fingerprints: ReadonlyMap<string, string>
 }
 
@@ -60,7 +58,7 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
     if (isResting && run.remoteState(unit.name, sealed.digest) !== 'stored') return undefined
     return {
       run,
-      kind: unit.kind,
+      kind: unit.kind === 'file' ? 'file' : 'folder',
       name: unit.name,
       sync: run.planned.spec.name,
       digest: sealed.digest,
@@ -123,8 +121,8 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
 
     /** @throws AgentError not_found */
     files: async (which: CheckpointName, signal: AbortSignal): Promise<CheckpointFiles> => {
-      const { name, sync, digest, completeAt, files } = await find(which, signal)
-      return { name, sync, digest, completeAt, files }
+      const { name, kind, sync, digest, completeAt, files } = await find(which, signal)
+      return { name, kind, sync, digest, completeAt, files }
     },
 
     /** @throws AgentError not_found, checkpoint_changed, unsafe_path */
@@ -162,7 +160,7 @@ const openFile = async (known: Known, path: string): Promise<OpenCheckpointFile 
   const file = known.files.find((one) => one.path === path)
   if (!file) throw new AgentError('not_found', `${known.name} has no file ${JSON.stringify(path)}`)
   const root = known.run.planned.spec.path
-  const target = known.kind === 'folder' ? join(root, known.name, file.path) : join(root, file.path)
+  const target = known.kind === 'file' ? join(root, known.name) : join(root, known.name, file.path)
   await refuseSymlinks(root, target)
   const handle = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined)
   if (!handle) return undefined

@@ -19,8 +19,8 @@ const TRAINER_STATE = 'trainer_state.json'
 
 export type InspectContext = {
   readonly spec: SyncSpec
-  /** Texts of the pointer files that were the same at two looks. */
-  readonly pointers: readonly string[]
+  /** A pointer file that read the same at two looks names it. */
+  readonly isPointedAt: boolean
   /** Faults by fingerprint, so that a file that did not change is not read again. */
   readonly formatFaults: Map<string, string | null>
 }
@@ -58,7 +58,7 @@ export const inspectUnit = async (unit: Unit, context: InspectContext): Promise<
   const marked =
     PLAIN_MARKERS.some(inFolder) ||
     (spec.complete_marker !== undefined && inFolder(spec.complete_marker)) ||
-    context.pointers.includes(unit.name)
+    context.isPointedAt
   return { state: 'plausible', marked }
 }
 
@@ -92,8 +92,8 @@ const findMissingShard = async (unit: Unit, root: string): Promise<string | unde
     if (index === undefined) return `${pathInUnit(unit, path)} is not whole`
     const weights = isObject(index) && isObject(index['weight_map']) ? index['weight_map'] : {}
     for (const shard of new Set(Object.values(weights).map(String))) {
-      const wanted = unit.kind === 'folder' ? `${dirname(path)}/${shard}` : shard
-      if (unit.kind === 'folder' && !unit.present.has(wanted))
+      const wanted = unit.kind === 'file' ? shard : `${dirname(path)}/${shard}`
+      if (unit.kind !== 'file' && !unit.present.has(wanted))
         return `${pathInUnit(unit, wanted)} is missing, ${basename(path)} lists it`
     }
   }

@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import picomatch from 'picomatch'
 import type { SyncSpec } from '../../shared/manifest/schema.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
+import type { Branch, Part } from './split-folder.ts'
+import { splitFolder } from './split-folder.ts'
 import type { Unit, UnitFile } from './unit.ts'
 import { fingerprintOf, OWN_FOLDER } from './unit.ts'
 
@@ -39,22 +41,19 @@ export const listUnits = async (
     signal.throwIfAborted()
     if (isNoise(entry.text) || isTemporary(entry.text)) continue
     if (!entry.isFolder && !entry.isFile) continue
-    const found: Found = { paths: [], present: new Set(), temporary: [], refused: [] }
-    if (!entry.isFolder) note(entry.text, entry, found)
-    else if (entry.isPlain) await walk(spec.path, entry.text, { found, signal })
-    else found.refused.push(entry.text)
-    const files = await lookAt(
-      spec.path,
-      found.paths.filter((path) => isCopied(path)),
-    )
-    const refused = found.refused.filter((path) => isCopied(path))
-    if (files.length + refused.length > 0)
-      units.push({ ...found, refused, name: entry.text, kind: entry.isFolder ? 'folder' : 'file', files })
+    for (const { name, kind, found } of await partsOf(entry, { spec, signal })) {
+      const files = await lookAt(
+        spec.path,
+        found.paths.filter((path) => isCopied(path)),
+      )
+      const refused = found.refused.filter((path) => isCopied(path))
+      if (files.length + refused.length > 0)
+        units.push({ ...found, present: new Set(found.present), refused, name, kind, files })
+    }
   }
   return units.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
-type Found = { paths: string[]; present: Set<string>; temporary: string[]; refused: string[] }
 type Entry = {
   readonly text: string
   readonly isFolder: boolean
@@ -62,27 +61,43 @@ type Entry = {
   readonly isPlain: boolean
 }
 
-const walk = async (
-  root: string,
-  folder: string,
-  context: { found: Found; signal: AbortSignal },
-): Promise<void> => {
-  const { found, signal } = context
-  signal.throwIfAborted()
-  for (const entry of (await readFolder(join(root, folder))) ?? []) {
-    const path = `${folder}/${entry.text}`
-    if (isNoise(entry.text)) continue
-    if (isTemporary(entry.text)) found.temporary.push(path)
-    else if (entry.isFile) note(path, entry, found)
-    else if (entry.isFolder && entry.isPlain) await walk(root, path, context)
-    else if (entry.isFolder) found.refused.push(path)
-  }
+const partsOf = async (
+  entry: Entry,
+  { spec, signal }: { spec: SyncSpec; signal: AbortSignal },
+): Promise<readonly Part[]> => {
+  const { text: name, isFolder, isPlain } = entry
+  if (isFolder && isPlain)
+    return splitFolder(await readBranch(spec.path, { path: name, signal }), spec.complete_marker)
+  const own: Own = { paths: [], present: [], temporary: [], refused: [] }
+  if (isFolder) own.refused.push(name)
+  else note(name, entry, own)
+  return [{ name, kind: isFolder ? 'folder' : 'file', found: own }]
 }
 
-const note = (path: string, entry: Entry, found: Found): void => {
-  found.present.add(path)
-  if (entry.isPlain) found.paths.push(path)
-  else found.refused.push(path)
+type Own = { paths: string[]; present: string[]; temporary: string[]; refused: string[] }
+
+const readBranch = async (
+  root: string,
+  { path, signal }: { path: string; signal: AbortSignal },
+): Promise<Branch> => {
+  signal.throwIfAborted()
+  const own: Own = { paths: [], present: [], temporary: [], refused: [] }
+  const children: Branch[] = []
+  for (const entry of (await readFolder(join(root, path))) ?? []) {
+    const inside = `${path}/${entry.text}`
+    if (isNoise(entry.text)) continue
+    if (isTemporary(entry.text)) own.temporary.push(inside)
+    else if (entry.isFile) note(inside, entry, own)
+    else if (entry.isFolder && entry.isPlain) children.push(await readBranch(root, { path: inside, signal }))
+    else if (entry.isFolder) own.refused.push(inside)
+  }
+  return { path, own, children }
+}
+
+const note = (path: string, entry: Entry, own: Own): void => {
+  own.present.push(path)
+  if (entry.isPlain) own.paths.push(path)
+  else own.refused.push(path)
 }
 
 const readFolder = async (path: string): Promise<Entry[] | undefined> => {

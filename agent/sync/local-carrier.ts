@@ -153,18 +153,11 @@ const place = async (
   context: { root: string; stage: string; last: ReadonlySet<string> },
 ): Promise<void> => {
   const { root, stage, last } = context
-  const folders = new Set(
-    files.map((file) => (file.path.includes('/') ? file.path.split('/')[0] : undefined)),
-  )
-  const [folder] = folders
-  if (
-    folders.size === 1 &&
-    folder !== undefined &&
-    folder !== OWN_FOLDER &&
-    !(await exists(join(root, folder)))
-  ) {
-    await rename(join(stage, folder), join(root, folder))
-    syncFolder(root)
+  const fresh = await findFreshFolder(files, root)
+  if (fresh !== undefined) {
+    await refuseSymlinks(root, join(root, fresh))
+    await rename(join(stage, fresh), join(root, fresh))
+    syncFolder(dirname(join(root, fresh)))
     return
   }
   const ordered = [...files].sort((a, b) => Number(last.has(a.path)) - Number(last.has(b.path)))
@@ -175,6 +168,17 @@ const place = async (
     await rename(joinInside(stage, path), target)
     syncFolder(dirname(target))
   }
+}
+
+/** The outermost folder that holds all of the files and is not there yet. */
+const findFreshFolder = async (files: readonly PutFile[], root: string): Promise<string | undefined> => {
+  const [first = []] = files.map(({ path }) => path.split('/').slice(0, -1))
+  for (let depth = 1; depth <= first.length; depth += 1) {
+    const folder = first.slice(0, depth).join('/')
+    if (folder === OWN_FOLDER || !files.every(({ path }) => path.startsWith(`${folder}/`))) return undefined
+    if (!(await exists(join(root, folder)))) return folder
+  }
+  return undefined
 }
 
 const exists = (path: string): Promise<boolean> =>

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
-import { readFile, realpath } from 'node:fs/promises'
-import { join } from 'node:path'
+import { realpath } from 'node:fs/promises'
 import type { SyncSpec } from '../../shared/manifest/schema.ts'
 import type { Clock } from '../platform/clock.ts'
 import { inspectUnit } from './inspect-unit.ts'
 import { listUnits } from './list-units.ts'
 import { findOpenFiles } from './open-files.ts'
+import { isPointedAt, readPointers } from './pointers.ts'
 import type { Unit } from './unit.ts'
-import { modifiedMsOf, pathInUnit, POINTER_FILES } from './unit.ts'
+import { modifiedMsOf, pathInUnit } from './unit.ts'
 
 /** A unit as this look found it. */
 export type ObservedUnit = Unit & {
@@ -48,7 +48,7 @@ export type UnitObserver = {
 export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }): UnitObserver => {
   let seen = new Map<string, Seen>()
   let formatFaults = new Map<string, string | null>()
-  let pointerTexts = new Map<string, string>()
+  let pointerTexts: ReadonlyMap<string, string> = new Map()
 
   const judge = async (
     unit: Unit,
@@ -66,7 +66,11 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
       unchangedMs: quietMs,
       incompleteMs,
     })
-    const inspection = await inspectUnit(unit, { spec, pointers: look.pointers, formatFaults })
+    const inspection = await inspectUnit(unit, {
+      spec,
+      isPointedAt: isPointedAt(unit, look.pointers),
+      formatFaults,
+    })
     if (inspection.state === 'incomplete') return settling(inspection.reason)
     const settleMs = inspection.marked ? Math.min(MARKED_SETTLE_MS, spec.settle) : spec.settle
     if (quietMs < settleMs) return settling('changed a moment ago', Math.ceil(settleMs - quietMs))
@@ -80,12 +84,10 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
     look: async (signal) => {
       const units = await listUnits(spec, signal)
       const nowMs = clock.monotonicMs()
-      const pointers = await readPointers(spec.path)
+      const pointers = await readPointers(spec.path, units ?? [])
       let writing: Promise<readonly string[]> | undefined
       const look: Look = {
-        pointers: [...pointers]
-          .filter(([name, text]) => pointerTexts.get(name) === text)
-          .map(([, text]) => text),
+        pointers: new Map([...pointers].filter(([path, text]) => pointerTexts.get(path) === text)),
         writing: () => (writing ??= findWriting(spec.path)),
       }
       const nextSeen: typeof seen = new Map()
@@ -121,23 +123,17 @@ type Seen = {
   readonly verdict: Verdict
 }
 
-type Look = { readonly pointers: readonly string[]; readonly writing: () => Promise<readonly string[]> }
+type Look = {
+  /** Those that read the same at two looks. */
+  readonly pointers: ReadonlyMap<string, string>
+  readonly writing: () => Promise<readonly string[]>
+}
 
 const fingerprintOfUnit = (unit: Unit): string => {
   const hash = createHash('sha1')
   for (const file of unit.files) hash.update(`${file.path}\0${file.fingerprint}\n`)
   for (const path of [...unit.temporary, ...unit.refused]) hash.update(`${path}\n`)
   return hash.digest('hex')
-}
-
-/** The pointer texts that a framework left in the folder; torn ones differ at the next look (S16). */
-const readPointers = async (root: string): Promise<Map<string, string>> => {
-  const found = new Map<string, string>()
-  for (const name of POINTER_FILES) {
-    const text = await readFile(join(root, name), 'utf8').catch(() => '')
-    if (text.trim()) found.set(name, text.trim())
-  }
-  return found
 }
 
 /** Files below the root that are open for writing, relative to it. */

@@ -3,14 +3,14 @@ import { dirname, extname, join } from 'node:path'
 import type { Carrier, CarryContext } from './carrier.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { findOpenFiles } from './open-files.ts'
+import { findReliedOn } from './pointers.ts'
 import type { UnitCopy } from './sync-store.ts'
-import { fingerprintOf, OWN_FOLDER, POINTER_FILES } from './unit.ts'
-
-/** Single files that are checkpoints of their own; a log or a configuration is never pruned. */
-const WEIGHTS: readonly string[] = ['.safetensors', '.pt', '.pth', '.ckpt', '.bin', '.gguf', '.zip']
+import type { Unit } from './unit.ts'
+import { fingerprintOf, OWN_FOLDER, POINTER_FILES, WEIGHTS } from './unit.ts'
 
 /** True for what `latest` may mean: a folder, or a single file of weights. */
-export const isCheckpoint = (unit: { readonly name: string; readonly kind: 'folder' | 'file' }): boolean =>
+export const isCheckpoint = (unit: Pick<Unit, 'name' | 'kind'>): boolean =>
+  unit.kind !== 'rest' &&
   !POINTER_FILES.includes(unit.name) &&
   (unit.kind === 'folder' || WEIGHTS.includes(extname(unit.name).toLowerCase()))
 
@@ -26,7 +26,7 @@ export type PruneContext = CarryContext & {
 
 /**
  * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash and are there now.
- * Never the newest `keep` of a kind, nor what a pointer file names, what somebody has open or pulls, nor a file that
+ * Never the newest `keep` of a kind, nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
  * was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
  * @returns the names of the units that were removed; and one that would have been, had its copy been proven by hash
  */
@@ -36,13 +36,17 @@ export const pruneUnits = async (
 ): Promise<{ readonly removed: readonly string[]; readonly unproven: string | undefined }> => {
   const removed: string[] = []
   let unproven: string | undefined
+  const reliedOn = await findReliedOn(
+    context.root,
+    units.filter((unit) => unit.kind !== 'rest'),
+  )
   for (const kind of ['folder', 'file'] as const) {
     const older = units
       .filter((unit) => unit.kind === kind && isCheckpoint(unit))
       .sort((a, b) => b.modifiedMs - a.modifiedMs)
       .slice(Math.max(1, context.keep))
       .reverse()
-    for (const unit of older) {
+    for (const unit of older.filter(({ name }) => !reliedOn.has(name))) {
       if (context.copyOf(unit)?.verifiedBy === 'size') unproven ??= unit.name
       else if (await pruneUnit(unit, context)) removed.push(unit.name)
     }

@@ -79,7 +79,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
     const found = await observer.look(signal)
     lookMs = clock.monotonicMs() - startedMs
     for (const before of units) {
-      if (copies.isStored(before) || found?.some(({ name }) => name === before.name)) continue
+      if (copies.isStored(before) || found?.some((now) => isStillThere(before, now))) continue
       loss = remarkOnLoss(spec, before.name)
       report({ type: 'sync.failed', subject: spec.name, data: { unit: before.name, problem: loss } })
     }
@@ -232,9 +232,15 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   }
 }
 
+/** Its name, or a file of it in another unit: a folder in which a checkpoint appears is split. */
+const isStillThere = (before: ObservedUnit, now: ObservedUnit): boolean =>
+  now.name === before.name || before.files.some(({ path }) => now.present.has(path))
+
 const newestFirst = (a: ObservedUnit, b: ObservedUnit): number => {
-  const isPointer = (unit: ObservedUnit): number => Number(POINTER_FILES.includes(unit.name))
-  return isPointer(a) - isPointer(b) || b.modifiedMs - a.modifiedMs
+  // What is beside checkpoints, a pointer to the newest one among it, comes after them.
+  const isBeside = (unit: ObservedUnit): number =>
+    Number(POINTER_FILES.includes(unit.name) || unit.kind === 'rest')
+  return isBeside(a) - isBeside(b) || b.modifiedMs - a.modifiedMs
 }
 
 const isCode = (error: unknown, ...codes: readonly string[]): boolean =>

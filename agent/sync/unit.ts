@@ -1,4 +1,5 @@
 import type { BigIntStats } from 'node:fs'
+import { basename } from 'node:path'
 
 /** One file as the last look saw it. */
 export type UnitFile = {
@@ -10,11 +11,14 @@ export type UnitFile = {
 }
 
 /**
- * What is copied as one: a folder directly under the sync's path with everything in it, or a single file there.
+ * What is copied as one: a folder directly under the sync's path with everything in it, a single file there, or a part
+ * of a folder that holds checkpoints (split-folder.ts).
  */
 export type Unit = {
+  /** Its path relative to the sync's path: `checkpoint-100`, `run-1/checkpoint-100`. */
   readonly name: string
-  readonly kind: 'folder' | 'file'
+  /** `rest`: what a folder holds beside the checkpoints in it, a log for example. */
+  readonly kind: 'folder' | 'rest' | 'file'
   /** The files that are copied, by path. */
   readonly files: readonly UnitFile[]
   /** Every file there is, copied or not, relative to the sync's path: markers and indexes are looked up here. */
@@ -37,7 +41,7 @@ export const fingerprintOf = (stats: BigIntStats): string =>
 export const pathInUnit = (
   unit: { readonly name: string; readonly kind: Unit['kind'] },
   path: string,
-): string => (unit.kind === 'folder' ? path.slice(unit.name.length + 1) : path)
+): string => (unit.kind === 'file' ? basename(path) : path.slice(unit.name.length + 1))
 
 /** Files whose text names the newest checkpoint: copied after the checkpoints, never a checkpoint themselves. */
 export const POINTER_FILES: readonly string[] = ['latest', 'latest_checkpointed_iteration.txt']
@@ -50,6 +54,9 @@ export const MARKER_FILES: readonly string[] = [
   '_SUCCESS',
   'latest',
 ]
+
+/** Single files that are checkpoints of their own; a log or a configuration is never pruned. */
+export const WEIGHTS: readonly string[] = ['.safetensors', '.pt', '.pth', '.ckpt', '.bin', '.gguf', '.zip']
 
 /** Our own files beside the user's, on both sides. */
 export const OWN_FOLDER = '.gpu-agent'

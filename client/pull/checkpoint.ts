@@ -37,5 +37,10 @@ export const resolveCheckpoint = async (
       )
     paths.add(path)
   }
+  if (answer.kind === 'file' && answer.files.length !== 1)
+    throw new AgentError(
+      'internal',
+      `the box says ${answer.name} is one file and names ${answer.files.length}`,
+    )
   return { ...answer, sizeBytes: answer.files.reduce((sum, file) => sum + file.sizeBytes, 0) }
 }

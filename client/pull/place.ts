@@ -3,10 +3,10 @@ import { dirname } from 'node:path'
 import { errnoOf } from '../exit.ts'
 
 /**
- * Gives a complete folder its final name in one step. Another version that has the name is moved aside first and
- * kept: `NAME.previous-20261121T222309Z`. Returns where it is now, or undefined.
+ * Gives a complete folder or file its final name in one step. Another version that has the name is moved aside first
+ * and kept: `NAME.previous-20261121T222309Z`. Returns where it is now, or undefined.
  */
-export const placeFolder = async (from: string, to: string): Promise<string | undefined> => {
+export const place = async (from: string, to: string): Promise<string | undefined> => {
   const aside = (await exists(to)) ? await moveAside(to) : undefined
   await rename(from, to)
   await syncFolder(dirname(to))

@@ -11,7 +11,7 @@ import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { openJournal } from './journal.ts'
 import { takeLock } from './lock.ts'
-import { exists, placeFolder, removeFolder } from './place.ts'
+import { exists, place, removeFolder } from './place.ts'
 import { pullFiles } from './pull-files.ts'
 import { joinInside } from './safe-path.ts'
 import { createMeter } from './speed.ts'
@@ -33,7 +33,7 @@ export type Pulled = {
   readonly digest: string
   readonly files: number
   readonly sizeBytes: number
-  /** The checkpoint's folder here. */
+  /** The checkpoint's folder here, or its file where it is a single one. */
   readonly path: string
   /** True when it was here already, whole and proven. */
   readonly unchanged: boolean
@@ -48,7 +48,7 @@ const MAX_CHANGES = 3
 
 /**
  * Brings one complete checkpoint here. It is put together in `NAME.partial`, which survives a kill of either side,
- * and gets its name only when every file has been proven, so a folder `NAME` is always whole.
+ * and gets its name only when every file has been proven, so what is called `NAME` is always whole.
  * @throws AgentError not_found, disk_too_small, busy, checkpoint_changed, hash_mismatch, unsafe_path, unreachable
  */
 export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Promise<Pulled> => {
@@ -90,7 +90,9 @@ const pullResolved = async (
       journal.close()
     }
     await syncFolders(checkpoint, staging)
-    const previous = await placeFolder(staging, target)
+    const [only] = files
+    const arrived = checkpoint.kind === 'file' && only ? joinInside(staging, only.path) : staging
+    const previous = await place(arrived, target)
     await removeFolder(partial)
     return { ...pulled, unchanged: false, previous: previous ?? null }
   } finally {
@@ -136,7 +138,9 @@ const transfer = async (checkpoint: Checkpoint, deps: TransferDeps): Promise<voi
 /** True when every file lies under the final name with the right bytes; files of the user's own beside them stay. */
 const isHere = async (checkpoint: Checkpoint, target: string, signal: AbortSignal): Promise<boolean> => {
   if (!(await exists(target))) return false
-  for (const file of checkpoint.files)
-    if (!(await isThatFile(joinInside(target, file.path), file, signal))) return false
+  for (const file of checkpoint.files) {
+    const path = checkpoint.kind === 'file' ? target : joinInside(target, file.path)
+    if (!(await isThatFile(path, file, signal))) return false
+  }
   return true
 }

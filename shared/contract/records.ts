@@ -144,6 +144,8 @@ export type CheckpointRow = z.infer<typeof CheckpointRow>
 /** The files of one checkpoint, each with its hash: what pull-checkpoint fetches and checks against. */
 export const CheckpointFiles = z.object({
   name: z.string(),
+  /** `file`: the checkpoint is one file, which lies under the checkpoint's own name. */
+  kind: z.enum(['folder', 'file']),
   sync: z.string(),
   digest: z.string(),
   completeAt: time,

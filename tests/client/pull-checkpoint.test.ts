@@ -113,6 +113,29 @@ test('a new version keeps the old one aside and fetches only what changed', asyn
   expect(readFileSync(join(to, aside, 'model.safetensors'), 'utf8')).toBe('broken here')
 })
 
+test('a checkpoint that is a single file lands under its own name, also in a run', async () => {
+  const single = makeCheckpoint(
+    join(box.home, 'single'),
+    { 'epoch=1.ckpt': 9 * MIB },
+    'run-1/checkpoints/epoch=1.ckpt',
+  )
+  box.records.checkpoint = { ...single, files: { ...single.files, kind: 'file' } }
+  expect((await pull()).code).toBe(EXIT.done)
+  const path = join(to, 'run-1/checkpoints/epoch=1.ckpt')
+  expect(readFileSync(path)).toEqual(readFileSync(join(single.folder, 'epoch=1.ckpt')))
+  expect(readdirSync(join(to, 'run-1/checkpoints'))).toEqual(['epoch=1.ckpt'])
+  expect((await pull()).stdout).toContain('here already')
+})
+
+test('a checkpoint of a run lands in the folder of the run', async () => {
+  box.records.checkpoint = { ...made, files: { ...made.files, name: 'run-1/checkpoint-500' } }
+  const { code } = await runAgentctl(['pull-checkpoint', 'run-1/checkpoint-500', '--to', to], {
+    env: box.env,
+  })
+  expect(code).toBe(EXIT.done)
+  expect(holds(join(to, 'run-1/checkpoint-500'), made)).toBe(true)
+})
+
 describe('what goes wrong on this side', () => {
   test('case S45: a pull that was killed goes on where it was', async () => {
     await killedPull()

@@ -30,6 +30,7 @@ export const describeCheckpoint = (made: {
   folder: made.folder,
   files: {
     name: made.name,
+    kind: 'folder',
     sync: 'checkpoints',
     digest: `sha256:${sha256(JSON.stringify(made.files))}`,
     completeAt: '2026-11-21T10:00:00.000Z',
