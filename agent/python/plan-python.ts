@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Python } from '../../shared/manifest/schema.ts'
+import { coupledDists } from './abi/coupled-dists.ts'
 import { checkResolution } from './check-resolution.ts'
 import type { PythonContext } from './context.ts'
 import type { OpenRequest } from './explain.ts'
@@ -62,7 +63,10 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
   const installs = readInstalls(request)
   const wishes = [...files.requirements, ...installs.requirements]
   const top = await weighTop(base, { ...context, root, wishes: [...wishes, ...files.constraints] })
-  const protectedSet = protectedDists(top, request.protect)
+  // What an earlier install brought may be replaced: its successor is checked like any other.
+  const fromImage = top.dists.filter((dist) => !dist.location.startsWith(`${root}/`))
+  const coupled = await coupledDists(fromImage, context)
+  const protectedSet = protectedDists(top, { protect: request.protect, coupled })
   const settings = await readPipSettings(base.prefix, context)
   const sorted = sortRequests(wishes, { top, protectedSet })
   const resolved =

@@ -18,16 +18,16 @@ const SEEDS: readonly RegExp[] = [
 export type ProtectedDists = ReadonlyMap<string, string>
 
 /**
- * The protected dists of a Python: known names that are installed, what torch pins exactly (and what that pins), and
- * the manifest's `protect`. Dists that are linked to torch's libraries belong here too, once their ELF files are read.
+ * The protected dists of a Python: known names that are installed, what torch pins exactly (and what that pins), what
+ * is linked to torch or CUDA, and the manifest's `protect`.
  */
 export const protectedDists = (
   python: Pick<PythonFacts, 'dists'> & { readonly pins: Readonly<Record<string, readonly string[]>> },
-  protect: readonly string[],
+  also: { readonly protect: readonly string[]; readonly coupled: readonly string[] },
 ): ProtectedDists => {
   const installed = new Map(python.dists.map((dist) => [canonicalName(dist.name), dist]))
   const names = new Set([...installed.keys()].filter((name) => SEEDS.some((seed) => seed.test(name))))
-  for (const name of protect) names.add(canonicalName(name.trim()))
+  for (const name of [...also.protect, ...also.coupled]) names.add(canonicalName(name.trim()))
   const open = ['torch']
   for (let name = open.pop(); name !== undefined; name = open.pop())
     for (const pinned of python.pins[name] ?? [])

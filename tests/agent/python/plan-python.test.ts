@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { planPython } from '../../../agent/python/plan-python.ts'
+import { makeElf } from '../../support/elf/make-elf.ts'
 import { makeWheel } from '../../support/wheels/make-wheel.ts'
 import type { PythonWorld } from '../../support/wheels/python-world.ts'
 import { makePythonWorld, systemPython, TORCH_BASE } from '../../support/wheels/python-world.ts'
@@ -338,6 +339,18 @@ describe.skipIf(missing !== undefined)(
       const plan = await world.plan({ install: [{ spec: 'noded' }] })
       expect(plan.problems).toEqual([])
       expect(plan.changes).toEqual([{ name: 'noded', from: null, to: '1.0' }])
+    })
+
+    test('what is linked to torch or CUDA is protected, under any name', async () => {
+      const linked = (needed: string) => ({ [`${needed}-user.so`]: makeElf({ needed: [needed] }) })
+      makeWheel({ name: 'fastops', version: '1.0', files: linked('libc10_cuda.so') }, world.index)
+      makeWheel({ name: 'fastops', version: '2.0' }, world.index)
+      makeWheel({ name: 'plainops', version: '1.0', files: linked('libm.so.6') }, world.index)
+      world.bake('fastops==1.0', 'plainops==1.0')
+      const plan = await world.plan({ install: [{ spec: 'fastops>=2' }] })
+      expect(plan.problems).toMatchObject([{ code: 'install_blocked', subject: 'fastops' }])
+      expect(plan.constraints).toContain('fastops===1.0')
+      expect(plan.constraints).not.toContain('plainops===1.0')
     })
 
     test('what torch pins exactly is protected with it, and what that pins', async () => {
