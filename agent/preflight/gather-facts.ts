@@ -35,7 +35,8 @@ export const gatherFacts = async (
   await Promise.all(
     files.map(async (file) => ((await probes.isProven(file)) ? proven.add(file.path) : undefined)),
   )
-  const references = [...new Set(files.filter((file) => !proven.has(file.path)).flatMap((file) => file.from))]
+  const unproven = files.filter((file) => !proven.has(file.path))
+  const references = [...new Set([...unproven.flatMap((file) => file.from), ...manifest.requires.access])]
   const [sources, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
     askSources(references, context),
     readDisks([...files.map((file) => file.path), manifest.models_root ?? '/', wanted.homePath]),

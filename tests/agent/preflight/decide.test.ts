@@ -111,6 +111,15 @@ test('the manifest’s sha256 proves a mirror when the primary refuses, and refu
   ])
 })
 
+test('incident B8: a gated file that a program fetches by itself is an error before anything starts', () => {
+  const yaml = 'requires: {access: ["hf://nvidia/Cosmos-Predict2.5-2B@main/tokenizer.pth"]}\n'
+  const reference = 'hf://nvidia/Cosmos-Predict2.5-2B@main/tokenizer.pth'
+  expect(told(decideOn(yaml, { sources: new Map([[reference, refused]]) }))).toEqual([
+    `error gated ${reference}`,
+  ])
+  expect(told(decideOn(yaml, { sources: new Map([[reference, answers(null)]]) }))).toEqual([])
+})
+
 test('incident A5: an optional file that cannot be had is a warning, a required one an error', () => {
   const yaml = 'downloads:\n  - {to: a.safetensors, from: [hf://o/r@main/a.safetensors], optional: true}\n'
   const map = new Map([['hf://o/r@main/a.safetensors', refused]])
