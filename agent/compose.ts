@@ -24,6 +24,7 @@ import { systemClock } from './platform/clock.ts'
 import { findProgram } from './platform/commands.ts'
 import { openDatabase } from './platform/database.ts'
 import { makePrivateFolder, sweepTemporaryFiles } from './platform/files.ts'
+import { readGpus } from './platform/gpu.ts'
 import { readHost } from './platform/host.ts'
 import { createHttpClient } from './platform/http-client.ts'
 import { createLog } from './platform/log.ts'
@@ -116,6 +117,8 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     log,
     random: Math.random,
     redact: secrets.redact,
+    readGpuLoad: async (signal) =>
+      (await readGpus(searchPath, signal))?.map((gpu) => gpu.utilizationPercent) ?? null,
   })
   const rclone = { searchPath, environment, temporaryFolder: join(runFolder, 'sync') }
   const sync = createSync({

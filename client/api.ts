@@ -66,6 +66,10 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
       return (await reply.json()) as { events: EventRecord[] }
     },
 
+    /** ComfyUI lists every node class it has, which takes a busy one a while. */
+    checkWorkflow: (ask: { workflow: string; file: string; process: string | null }) =>
+      unwrap(within(PLAN_MS).workflows.check.$post({ json: ask })),
+
     secrets: () => unwrap(v1.secrets.$get()),
     setSecret: (name: string, value: string) =>
       unwrap(v1.secrets[':name'].$put({ param: { name: encode(name) }, json: { value } })),

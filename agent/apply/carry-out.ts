@@ -3,6 +3,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { RunState } from '../../shared/contract/states.ts'
 import { nodesFolder, planPython, withoutRepeats } from './make-plan.ts'
 import type { Plan } from './make-plan.ts'
+import type { ProcessOutcome } from '../processes/apply-plan.ts'
 import { planProcesses } from './plan-processes.ts'
 import type { ProcessPython } from './plan-processes.ts'
 import type { Rooms } from './rooms.ts'
@@ -42,16 +43,21 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
     searchPath: rooms.probes.searchPath,
   })
   const started = await rooms.processes.apply(processes.planned, { signal })
-  const problems = withoutRepeats([
-    ...provisioned,
-    ...processes.problems,
-    ...started.flatMap((outcome) => outcome.problem ?? []),
-  ])
+  const problems = withoutRepeats([...provisioned, ...processes.problems, ...started.flatMap(problemsOf)])
   if (hasError(problems)) return { state: 'failed', problems }
   // What is optional and missing is told on every status, so that a half-provisioned box never looks fine.
-  const isMissing = ({ code }: Problem) => files.length > 0 || code === 'custom_node_failed'
+  const isMissing = ({ code }: Problem) => files.length > 0 || DEGRADING.includes(code)
   return { state: problems.some(isMissing) ? 'degraded' : 'ready', problems }
 }
+
+/** Warnings that say that something wanted is not there. */
+const DEGRADING: readonly string[] = ['custom_node_failed', 'variants_failed']
+
+/** What a process was found to lack one by one, rather than in one sentence. */
+const problemsOf = ({ problem, findings = [] }: ProcessOutcome): readonly Problem[] =>
+  findings.some(({ severity }) => severity === 'error')
+    ? findings
+    : [...findings, ...(problem ? [problem] : [])]
 
 const hasError = (problems: readonly Problem[]): boolean =>
   problems.some((problem) => problem.severity === 'error')

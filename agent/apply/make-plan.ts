@@ -11,7 +11,7 @@ import { locateFiles } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
-import { planProcesses } from './plan-processes.ts'
+import { nodeName, planProcesses } from './plan-processes.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
 import type { Rooms } from './rooms.ts'
@@ -127,10 +127,6 @@ export const nodesFolder = (manifest: Manifest): string | undefined => {
   const comfyui = Object.values(manifest.processes).find((spec) => spec.kind === 'comfyui')
   return comfyui && join(comfyui.working_dir, 'custom_nodes')
 }
-
-/** The folder of a custom node: the last part of its address, as git itself would name it. */
-export const nodeName = (git: string): string =>
-  (git.replace(/\/+$/, '').split('/').at(-1) ?? '').replace(/\.git$/, '')
 
 const withPlace = (problem: Problem, read: ReadManifest): Problem => {
   if (problem.at !== undefined) return problem

@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
-import { planProcess } from '../processes/planned-process.ts'
+import { planJobs } from '../processes/planned-process.ts'
 import type { PlannedProcess } from '../processes/planned-process.ts'
 
 /** The Python that processes run with, as the overlay has it or is going to have it. */
@@ -20,15 +20,23 @@ export const planProcesses = (
   const { python, searchPath } = context
   // The image's own programs (tensorboard beside its Python) stay on the path, after the overlay's.
   const baseBin = manifest.python && dirname(manifest.python.interpreter)
+  // They are cloned into the first ComfyUI of the manifest.
+  const nodesHome = Object.values(manifest.processes).find(({ kind }) => kind === 'comfyui')?.working_dir
+  const customNodes = manifest.custom_nodes.map(({ git, ref, optional }) => ({
+    folder: nodeName(git),
+    optional,
+    origin: `${git}@${ref}`,
+  }))
   const planned: PlannedProcess[] = []
   const problems: Problem[] = []
   for (const [name, spec] of Object.entries(manifest.processes)) {
     try {
       planned.push(
-        planProcess(name, spec, {
+        ...planJobs(name, spec, {
           interpreter: python?.interpreter ?? null,
           binFolder: python?.binFolder ?? null,
           searchPath: baseBin === undefined ? searchPath : `${baseBin}:${searchPath}`,
+          customNodes: spec.working_dir === nodesHome ? customNodes : [],
           environment: {
             ...python?.environment,
             ...(manifest.hf_home === undefined ? {} : { HF_HOME: manifest.hf_home }),
@@ -42,3 +50,7 @@ export const planProcesses = (
   }
   return { planned, problems }
 }
+
+/** The folder of a custom node: the last part of its address, as git itself would name it. */
+export const nodeName = (git: string): string =>
+  (git.replace(/\/+$/, '').split('/').at(-1) ?? '').replace(/\.git$/, '')

@@ -13,6 +13,7 @@ import { secretRoutes } from './routes/secrets.ts'
 import { statusRoutes } from './routes/status.ts'
 import { syncRoutes } from './routes/sync.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { workflowRoutes } from './routes/workflows.ts'
 
 /** The largest request: a manifest of 4 MiB in a JSON string. */
 const MAX_BODY_BYTES = 5 * 2 ** 20
@@ -51,6 +52,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', eventRoutes(box))
     .route('/v1', tokenRoutes(box))
     .route('/v1', secretRoutes(box))
+    .route('/v1', workflowRoutes(box))
 }
 
 /** The API's type, for the client: hc<App>. */

@@ -7,6 +7,7 @@ import type {
   RunRecord,
   StatusRecord,
   SyncRow,
+  WorkflowReport,
   PlanRecord,
 } from '../../shared/contract/records.ts'
 import type { Journal } from '../apply/journal.ts'
@@ -48,6 +49,10 @@ export type Box = {
         readonly signal: AbortSignal
       },
     ): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>
+    checkWorkflow(
+      workflow: { readonly text: string; readonly file: string; readonly process: string | null },
+      context: { signal: AbortSignal },
+    ): Promise<WorkflowReport>
     /** Makes plain text of a stream of terminal output. */
     createStripper(): { push(bytes: Uint8Array): string; end(): string }
   }

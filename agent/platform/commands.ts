@@ -18,6 +18,8 @@ export type CommandOptions = {
   /** The whole environment of the child: nothing is inherited, so no secret of the agent leaks into it. */
   readonly env: Readonly<Record<string, string>>
   readonly cwd?: string
+  /** The account it runs under, otherwise the agent's own; only root may choose. */
+  readonly user?: { readonly uid: number; readonly gid: number }
   readonly signal?: AbortSignal
   readonly timeoutMs?: number
   /** Text for standard input; secrets travel this way, never in argv. */
@@ -100,6 +102,7 @@ const startChild = (program: string, args: readonly string[], options: CommandOp
     return spawn(program, args, {
       cwd: options.cwd,
       env: options.env,
+      ...options.user,
       detached: true,
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     })

@@ -1,3 +1,4 @@
+import { constants, copyFileSync, existsSync, rmSync } from 'node:fs'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
@@ -13,6 +14,8 @@ export type ProcessOutcome = {
   readonly state: ProcessState
   /** An error: why it is neither ready, running, done nor stopped on purpose. A warning stands beside success. */
   readonly problem: Problem | null
+  /** What a process that answers was found to lack, one by one; `problem` is their sum. */
+  readonly findings?: readonly Problem[]
 }
 
 type ApplyContext = {
@@ -43,12 +46,20 @@ export const applyPlan = async (
     try {
       const fault = faults.get(name)
       if (fault) return fail(fault)
+      const user = plan.find((other) => other.variants?.step === name)
+      if (user !== undefined && context.processOf(user).isKept(user.digest)) {
+        // Its variants are in use, or were: they are not made again under the job that reads them.
+        const { state, problem } = managed.record()
+        return { name, action: 'kept', state, problem }
+      }
       if (!managed.isKept(planned.digest)) {
         // A running one goes on with its old specification until its turn comes.
         if (planned.spec.depends_on.length > 0 && !managed.isAlive()) managed.hold('waiting', null)
         for (const other of planned.spec.depends_on) {
           await begun.get(other)?.promise
           const failed = await untilUsable(others.get(other), context)
+          if (failed !== undefined && planned.variants?.step === other && useFallback(planned.variants))
+            continue
           if (failed !== undefined) return fail(dependencyProblem(name, { other, state: failed }))
         }
       }
@@ -56,7 +67,7 @@ export const applyPlan = async (
       begun.get(name)?.resolve(undefined)
       await untilSettled(managed, { planned, ...context })
       const { state, problem } = managed.record()
-      return { name, action, state, problem }
+      return { name, action, state, problem, findings: managed.findings() }
     } catch (error) {
       if (context.signal.aborted) {
         if (managed.record().state === 'waiting' && !managed.isAlive()) managed.hold('stopped', null)
@@ -72,8 +83,25 @@ export const applyPlan = async (
   context.signal.throwIfAborted()
   return settled.map((one) => {
     if (one.status === 'rejected') throw one.reason
-    return one.value
+    return withFallback(one.value, plan)
   })
+}
+
+/** The declared file in the place of what the step should have written; false when there is none. */
+const useFallback = ({ file, fallback }: NonNullable<PlannedProcess['variants']>): boolean => {
+  if (fallback === null || !existsSync(fallback)) return false
+  rmSync(file, { force: true })
+  copyFileSync(fallback, file, constants.COPYFILE_EXCL)
+  return true
+}
+
+/** A step whose failure its manifest provides for is a warning, so that nobody takes the fallback for its work. */
+const withFallback = (outcome: ProcessOutcome, plan: readonly PlannedProcess[]): ProcessOutcome => {
+  const fallback = plan.find(({ variants }) => variants?.step === outcome.name)?.variants?.fallback
+  if (!fallback || outcome.problem?.severity !== 'error' || !existsSync(fallback)) return outcome
+  const message = `the variants of ${fallback} are used instead: ${outcome.problem.message}`
+  const problem = processProblem('variants_failed', { name: outcome.name, message, severity: 'warning' })
+  return { ...outcome, problem }
 }
 
 /** Resolves with undefined when the process can be built upon, and with its state when it never will be. */
@@ -92,6 +120,7 @@ const untilUsable = async (
       case 'exited':
         return { failed: undefined }
       case 'running':
+        if (record.problem?.severity === 'error') return { failed: record.state }
         return silentService ? { failed: undefined } : undefined
       case 'failed':
       case 'crash-looping':
@@ -138,7 +167,7 @@ const dependencyProblem = (
 ): Problem =>
   processProblem('process_failed', {
     name,
-    message: `${name} was not started, because ${dependency.other}, which it depends on, is ${dependency.state}`,
+    message: `${name} was not started, because ${dependency.other}, which it depends on, is ${dependency.state}${dependency.state === 'running' ? ' and not ready' : ''}`,
   })
 
 /** Dependencies that can never be met: on nothing in the plan, or on each other in a circle. */

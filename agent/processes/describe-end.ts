@@ -12,7 +12,14 @@ type Ending = {
 }
 
 type ProcessCode =
-  'process_failed' | 'process_not_ready' | 'process_lost' | 'crash_looping' | 'terminal_unavailable'
+  | 'process_failed'
+  | 'process_not_ready'
+  | 'process_lost'
+  | 'process_stalled'
+  | 'outputs_missing'
+  | 'variants_failed'
+  | 'crash_looping'
+  | 'terminal_unavailable'
 
 /** A problem of a process, with the hint of its code. */
 export const processProblem = (
@@ -50,6 +57,12 @@ export const crashProblem = ({ name, folder, exit }: Ending, exits: number): Pro
       `${name} ended ${exits} times within ten minutes, the last time with ${exit ? describeExit(exit) : 'its shim'}` +
       lastLines(folder, { lines: 200, maxBytes: 16_384 }),
   })
+
+/** A job that failed by the agent's own judgement, with the end of its output. */
+export const judgedProblem = (problem: Problem, { folder }: Pick<Ending, 'folder'>): Problem => ({
+  ...problem,
+  message: `${problem.message}${lastLines(folder, { lines: 20, maxBytes: 4_096 })}`,
+})
 
 /** A process whose shim lives and says nothing. */
 export const silentProblem = (name: string): Problem =>

@@ -13,6 +13,8 @@ type ReadinessContext = {
   readonly clock: Clock
   /** Aborted when the job has ended. */
   readonly signal: AbortSignal
+  /** Looks behind the answer: an error keeps it from being ready. Its outcome is for `onState` to know. */
+  readonly prove: () => Promise<void>
   readonly onState: (state: ProcessState, problem: Problem | null) => void
 }
 
@@ -33,14 +35,17 @@ export const followReadiness = async (state: ProcessState, context: ReadinessCon
     onState('running', null)
     return
   }
-  if (state !== 'ready') await becomeReady(readiness, context)
+  if (state !== 'ready') {
+    await becomeReady(readiness, context)
+    await context.prove()
+  }
   onState('ready', null)
   for (let misses = 0; readiness.kind !== 'log';) {
     await clock.sleep(WATCH_EVERY_MS, signal)
     const answers = await probe(readiness, signal)
     signal.throwIfAborted()
+    if (answers && misses >= MISSES) onState('ready', null)
     misses = answers ? 0 : misses + 1
-    if (misses === 0) onState('ready', null)
     if (misses === MISSES) onState('unresponsive', notAnswering(context))
   }
 }

@@ -45,6 +45,8 @@ export const JobSpec = z.object({
   logLimits: z.object({ fileBytes: z.number(), totalBytes: z.number() }),
   plan: StoredPlan,
   createdAt: z.iso.datetime(),
+  /** When it was first begun with this specification, or begun on request: what is older is not its work. */
+  since: z.iso.datetime().exactOptional(),
 }) satisfies z.ZodType<ShimSpec>
 export type JobSpec = z.infer<typeof JobSpec>
 

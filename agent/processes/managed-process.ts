@@ -19,10 +19,10 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
   const inTurn = createQueue()
   const life = createProcessLife(initial, { ...deps, inTurn })
 
-  const beginAnew = async (change: Partial<ProcessRecord> = {}): Promise<void> => {
+  const beginAnew = async (change: Partial<ProcessRecord> = {}, fresh = false): Promise<void> => {
     life.forgetExits()
     life.update({ ...change, desired: 'run', restarts: 0, finishedDigest: null })
-    await life.begin()
+    await life.begin(fresh)
   }
 
   /** Alive, stopped on purpose, or done for good. Anything else is begun when its plan is applied again. */
@@ -38,7 +38,7 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
     if (!life.isPlanned()) throw unplanned(name)
     const wasAlive = life.isAlive()
     await life.end(signal)
-    await beginAnew()
+    await beginAnew({}, true)
     const { state, problem } = life.record()
     if (state === 'failed' && problem)
       throw new AgentError(problem.code, problem.message, { hint: problem.hint })
@@ -50,6 +50,8 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
     changes: life.changes,
     isKept,
     isAlive: life.isAlive,
+    findings: life.findings,
+    logStart: life.logStart,
 
     /** Finds out, after the agent's start, what became of the job. Resolves at the first certain look. */
     adopt: (signal: AbortSignal): Promise<void> =>
@@ -78,7 +80,10 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
     bring: (next: PlannedProcess, signal: AbortSignal): Promise<'kept' | 'started' | 'restarted'> =>
       inTurn(async () => {
         life.setPlan(next)
-        if (isKept(next.digest)) return 'kept'
+        if (isKept(next.digest)) {
+          await life.proveAgain(signal)
+          return 'kept'
+        }
         const wasAlive = life.isAlive()
         await life.end(signal)
         await beginAnew(planFields(next))

@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto'
+import { isAbsolute, join } from 'node:path'
 import { z } from 'zod'
-import { AgentError } from '../../shared/contract/errors.ts'
 import type { ProcessSpec } from '../../shared/manifest/schema.ts'
+import { comfyuiArgv, ComfyUIProof, comfyuiUrl } from './kinds/comfyui/plan-comfyui.ts'
+import { cosmosFlags } from './kinds/cosmos/plan-cosmos.ts'
+import { Expectation } from './kinds/expectations.ts'
+import { FlagQuestion } from './kinds/flags.ts'
 import { processEnvironment } from './process-environment.ts'
 
 const READINESS = z.discriminatedUnion('kind', [
@@ -24,6 +28,19 @@ export const StoredPlan = z.object({
   digest: z.string(),
   readiness: READINESS.nullable(),
   url: z.string().nullable(),
+  /** Flags that its version has to be asked for. */
+  flags: FlagQuestion.nullable().default(null),
+  /** What must be true beyond an answer before it is ready. */
+  proof: ComfyUIProof.nullable().default(null),
+  /** What it must have made when it ends with 0. */
+  outputs: Expectation.nullable().default(null),
+  /** Silence for this long is a failure. */
+  stallMs: z.number().nullable().default(null),
+  /** The step before it that writes its variants, and the file that stands in when that fails. */
+  variants: z
+    .object({ step: z.string(), file: z.string(), fallback: z.string().nullable() })
+    .nullable()
+    .default(null),
 })
 export type StoredPlan = Readonly<z.infer<typeof StoredPlan>>
 
@@ -39,17 +56,63 @@ export type PlanContext = {
   readonly environment: Readonly<Record<string, string>>
   /** Where programs are looked for; the system's usual places by default. */
   readonly searchPath?: string
+  /** The custom nodes of a ComfyUI, as far as the manifest brings them. */
+  readonly customNodes?: ComfyUIProof['nodes']
 }
 
 const COMFYUI_START_MS = 600_000
 
+/** Where the step before a Cosmos job writes its variants; the job itself finds them there. */
+const VARIANTS = 'VARIANTS_FILE'
+
 /**
- * The resolved plan of one process of the manifest. Pure.
+ * What a process of the manifest comes to: itself, after the step that makes its variants where it has one. Pure.
  * @param spec with every `${NAME}` in its env replaced
  * @throws AgentError invalid_manifest for refused variables and arguments
  */
-export const planProcess = (name: string, spec: ProcessSpec, context: PlanContext): PlannedProcess => {
-  const argv = spec.kind === 'comfyui' ? comfyuiArgv(name, spec, context) : commandArgv(spec.command, context)
+export const planJobs = (
+  name: string,
+  spec: ProcessSpec,
+  context: PlanContext,
+): readonly PlannedProcess[] => {
+  if (spec.kind !== 'cosmos' || spec.variants === undefined) return [planProcess(name, spec, context)]
+  const { command, count, fallback } = spec.variants
+  const file = join(spec.working_dir, `${name}.variants`)
+  const step = `${name}.variants`
+  const environment = { ...context.environment, [VARIANTS]: file }
+  const { working_dir, env, user, stop, retries, depends_on, stall_after } = spec
+  const inner = { ...context, environment }
+  return [
+    planProcess(
+      step,
+      {
+        kind: 'command',
+        command: withVariants(command, file),
+        restart: 'never',
+        ...{ working_dir, env, user, stop, retries, depends_on, stall_after },
+      },
+      { ...inner, outputs: { kind: 'entries', path: file, count } },
+    ),
+    planProcess(
+      name,
+      { ...spec, command: withVariants(spec.command, file), depends_on: [...spec.depends_on, step] },
+      { ...inner, variants: { step, file, fallback: fallback === 'none' ? null : fallback } },
+    ),
+  ]
+}
+
+const withVariants = (command: readonly string[], file: string): string[] =>
+  command.map((arg) => arg.replaceAll('{variants}', file))
+
+/** The resolved plan of one process. Pure. @throws AgentError invalid_manifest for refused variables and arguments */
+export const planProcess = (
+  name: string,
+  spec: ProcessSpec,
+  context: PlanContext & Partial<Pick<StoredPlan, 'outputs' | 'variants'>>,
+): PlannedProcess => {
+  const { interpreter } = context
+  const argv =
+    spec.kind === 'comfyui' ? comfyuiArgv(name, { spec, interpreter }) : commandArgv(spec.command, context)
   const environment = processEnvironment(spec.env, {
     name,
     binFolder: context.binFolder,
@@ -57,8 +120,15 @@ export const planProcess = (name: string, spec: ProcessSpec, context: PlanContex
     ...(context.searchPath === undefined ? {} : { searchPath: context.searchPath }),
   })
   const cwd = spec.working_dir ?? '/'
-  const url = spec.kind === 'comfyui' ? `http://127.0.0.1:${spec.port}/` : readyUrl(spec)
+  const url = spec.kind === 'comfyui' ? comfyuiUrl(spec) : readyUrl(spec)
   const readiness = planReadiness(spec)
+  const judged = {
+    flags: planFlags(name, { spec, argv }),
+    proof: planProof(spec, context),
+    outputs: context.outputs ?? planOutputs(spec, cwd),
+    stallMs: spec.kind === 'comfyui' ? null : (spec.stall_after ?? null),
+    variants: context.variants ?? null,
+  }
   const { restart, retries, stop, user, depends_on: dependsOn } = spec
   const digest = createHash('sha256')
     .update(
@@ -67,42 +137,16 @@ export const planProcess = (name: string, spec: ProcessSpec, context: PlanContex
         cwd,
         Object.entries(environment).sort(([a], [b]) => (a < b ? -1 : 1)),
         { restart, retries, stop, user, dependsOn, readiness },
+        // What a process does not have leaves its digest alone: it is not started anew for a key that came later.
+        ...Object.entries({
+          ...judged,
+          proof: judged.proof?.nodes.length ? judged.proof.nodes : null,
+        }).filter(([, value]) => value !== null),
       ]),
     )
     .digest('hex')
   // The variables are in `environment`; here they would put secrets on the disk.
-  return { name, spec: { ...spec, env: {} }, argv, cwd, environment, digest, readiness, url }
-}
-
-/** ComfyUI on loopback alone: whoever reaches its port runs code on the box, so only the agent's door leads there. */
-const comfyuiArgv = (
-  name: string,
-  spec: Extract<ProcessSpec, { kind: 'comfyui' }>,
-  context: PlanContext,
-): readonly string[] => {
-  // argparse takes `--listen=…` and any unambiguous beginning of an option as the option itself.
-  const opened = spec.args.find((arg) => /^--(li|lis|list|liste|listen|enable-cor.*)(=|$)/.test(arg))
-  if (opened !== undefined)
-    throw new AgentError(
-      'invalid_manifest',
-      `processes.${name}.args: ${opened} is refused, because it opens ComfyUI to others`,
-      { hint: `Take it out and open the page through the agent: agentctl open ${name}.` },
-    )
-  const port = spec.args.find((arg) => /^--po(r|rt)?(=|$)/.test(arg))
-  if (port !== undefined)
-    throw new AgentError('invalid_manifest', `processes.${name}.args: ${port} contradicts the key port`, {
-      hint: `Write processes.${name}.port instead.`,
-    })
-  return [
-    context.interpreter ?? 'python3',
-    'main.py',
-    '--listen',
-    '127.0.0.1',
-    '--port',
-    String(spec.port),
-    '--disable-auto-launch',
-    ...spec.args,
-  ]
+  return { name, spec: { ...spec, env: {} }, argv, cwd, environment, digest, readiness, url, ...judged }
 }
 
 const commandArgv = (command: readonly string[], context: PlanContext): readonly string[] => {
@@ -123,6 +167,28 @@ const planReadiness = (spec: ProcessSpec): Readiness | null => {
     url: `http://127.0.0.1:${spec.port}/system_stats`,
     withinMs: COMFYUI_START_MS,
   }
+}
+
+const planFlags = (
+  name: string,
+  { spec, argv }: { readonly spec: ProcessSpec; readonly argv: readonly string[] },
+): FlagQuestion | null => {
+  if (spec.kind === 'cosmos') return cosmosFlags(name, { spec, argv })
+  if (spec.kind === 'command') return null
+  const [interpreter = ''] = argv
+  const choice = { oneOf: ['--disable-auto-launch'], purpose: 'start without a browser', required: false }
+  return { help: [interpreter, 'main.py', '--help'], choices: [choice] }
+}
+
+const planProof = (spec: ProcessSpec, context: PlanContext): ComfyUIProof | null =>
+  spec.kind === 'comfyui'
+    ? { url: comfyuiUrl(spec), workflows: spec.workflows, nodes: context.customNodes ?? [] }
+    : null
+
+const planOutputs = (spec: ProcessSpec, cwd: string): Expectation | null => {
+  if (spec.kind === 'comfyui' || spec.expect_outputs === undefined) return null
+  const { path, glob, count } = spec.expect_outputs
+  return { kind: 'files', path: isAbsolute(path) ? path : join(cwd, path), glob, count }
 }
 
 const readyUrl = (spec: ProcessSpec): string | null => {

@@ -1,6 +1,7 @@
 import type { Report } from '../../shared/contract/events.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
+import type { ReadGpuLoad } from './kinds/watch-stall.ts'
 import type { ProcessStore } from './process-store.ts'
 
 /** What one process needs to live. */
@@ -16,6 +17,7 @@ export type ProcessDeps = {
   /** A problem quotes the process's output, which may hold secrets. */
   readonly redact: (text: string) => string
   readonly store: ProcessStore
+  readonly readGpuLoad: ReadGpuLoad
   /** Ends with the agent; the jobs go on. */
   readonly lifetime: AbortSignal
   /** Keeps hold of work that goes on by itself, and logs its failure. */

@@ -1,12 +1,24 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
-import { crashProblem, endProblem, silentProblem, terminalProblem, unplanned } from './describe-end.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import {
+  crashProblem,
+  endProblem,
+  judgedProblem,
+  silentProblem,
+  terminalProblem,
+  unplanned,
+} from './describe-end.ts'
 import { endOverdue } from './end-overdue.ts'
 import type { FoundJob } from './find-job.ts'
 import { followReadiness } from './follow-readiness.ts'
+import type { JobProof } from './job-proof.ts'
+import { createJobProof } from './job-proof.ts'
 import type { JobSpec } from './job-records.ts'
 import { readJobExit, readJobSpec } from './job-records.ts'
 import { createNotifier } from './notifier.ts'
+import { findShortage } from './kinds/expectations.ts'
+import { watchStall } from './kinds/watch-stall.ts'
 import type { PlannedProcess } from './planned-process.ts'
 import type { ProcessDeps } from './process-deps.ts'
 import type { ProcessRecord } from './process-record.ts'
@@ -28,6 +40,10 @@ type Job = {
   connection: ShimConnection | undefined
   /** What its own signs say; the shown state may differ while its shim is silent. */
   state: ProcessState
+  readonly proof: JobProof
+  logStart: number
+  /** Why it is ended by the agent's own judgement. */
+  failure: Problem | undefined
 }
 
 const FRESH: RestartHistory = { exitsMs: [], attempts: 0 }
@@ -66,11 +82,12 @@ export const createProcessLife = (
     changes.notify()
   }
 
-  const begin = async (): Promise<void> => {
+  /** @param fresh begun on request: what an earlier job made does not count as this one's work */
+  const begin = async (fresh = false): Promise<void> => {
     if (plan === undefined) throw unplanned(name)
     update({ state: 'starting', problem: null, pid: null, startedAt: null, exitCode: null, signal: null })
     try {
-      const started = await startJob(plan, { ...deps, signal: lifetime })
+      const started = await startJob(plan, { ...deps, fresh, signal: lifetime })
       const spec = readJobSpec(folder)
       if (spec === undefined) throw new AgentError('io_error', `${specFile(folder)} is gone`)
       update({ jobId: started.jobId })
@@ -95,6 +112,9 @@ export const createProcessLife = (
       startedMs: clock.monotonicMs(),
       connection: undefined,
       state: proven ? record.state : 'starting',
+      proof: createJobProof(spec.plan),
+      logStart: 0,
+      failure: undefined,
     }
     job = current
     const watched = watchJob(
@@ -133,23 +153,42 @@ export const createProcessLife = (
     })
     if (stopping) askToStop(current)
     if (stopping || returned) return
+    current.logStart = hello.logStart
+    const signal = AbortSignal.any([lifetime, current.over.signal])
+    const { readiness, stallMs } = current.spec.plan
     deps.track(
       followReadiness(current.state, {
         name,
         folder,
         clock,
-        readiness: current.spec.plan.readiness,
+        readiness,
         logStart: hello.logStart,
-        signal: AbortSignal.any([lifetime, current.over.signal]),
-        onState: (state, problem) => {
-          current.state = state
-          if (!ending && job === current) update({ state, problem: problem ?? warning })
-        },
+        signal,
+        prove: () => current.proof.look({ folder, logStart: hello.logStart, clock, signal }),
+        onState: (state, problem) => show(current, { state, problem: problem ?? warning }),
       }),
     )
+    if (stallMs !== null)
+      deps.track(
+        watchStall({ ...deps, name, stallMs, signal }).then((problem) => {
+          current.failure = problem
+          askToStop(current)
+        }),
+      )
+  }
+
+  /** One that answers and lacks what it needs is `running`. */
+  const show = (
+    current: Job,
+    told: { readonly state: ProcessState; readonly problem: Problem | null },
+  ): void => {
+    const obstacle = told.state === 'ready' ? current.proof.obstacle() : null
+    current.state = obstacle ? 'running' : told.state
+    if (!ending && job === current) update({ state: current.state, problem: obstacle ?? told.problem })
   }
 
   const recordEnd = (end: JobOutcome, ranMs: number): void => {
+    const { failure: judgement, spec = readJobSpec(folder) } = job ?? { failure: undefined }
     job?.over.abort(cancelled(name))
     job = undefined
     const exit = end.kind === 'ended' ? end.exit : undefined
@@ -162,18 +201,22 @@ export const createProcessLife = (
     }
 
     history = addExit(history, { atMs: clock.monotonicMs(), ranMs })
-    const decision = decideRestart(exit ? { kind: 'exit', success: exit.exitCode === 0 } : { kind: 'lost' }, {
-      spec: plan?.spec ?? readJobSpec(folder)?.plan.spec ?? { restart: 'never', retries: 0 },
+    const failure = judgement ?? (exit?.exitCode === 0 ? findFailure(spec) : undefined)
+    const success = exit?.exitCode === 0 && failure === undefined
+    const decision = decideRestart(exit ? { kind: 'exit', success } : { kind: 'lost' }, {
+      spec: plan?.spec ?? spec?.plan.spec ?? { restart: 'never', retries: 0 },
       history,
       random: deps.random,
     })
     const subject = { name, folder, exit }
+    const toldEnd = (severity: Problem['severity']): Problem =>
+      failure ? { ...judgedProblem(failure, subject), severity } : endProblem(subject, severity)
     switch (decision.kind) {
       case 'finished':
         update({ ...fields, state: 'exited', problem: null, finishedDigest: record.digest })
         break
       case 'failed':
-        update({ ...fields, state: exit ? 'failed' : 'lost', problem: endProblem(subject, 'error') })
+        update({ ...fields, state: exit ? 'failed' : 'lost', problem: toldEnd('error') })
         break
       case 'crash-looping':
         update({ ...fields, state: 'crash-looping', problem: crashProblem(subject, decision.exits) })
@@ -184,10 +227,16 @@ export const createProcessLife = (
           ...fields,
           state: 'waiting',
           restarts: record.restarts + 1,
-          problem: endProblem(subject, 'warning'),
+          problem: toldEnd('warning'),
         })
         deps.track(comeBack(decision.delayMs, comeback.signal))
     }
+  }
+
+  const findFailure = (spec: JobSpec | undefined): Problem | undefined => {
+    const { since, createdAt, plan: stored } = spec ?? {}
+    if (!stored?.outputs) return undefined
+    return findShortage(stored.outputs, { name, sinceMs: Date.parse(since ?? createdAt ?? '') })
   }
 
   /** Without a plan (the agent was started anew and nothing was applied yet) the next apply begins it. */
@@ -232,6 +281,24 @@ export const createProcessLife = (
     },
     update,
     begin,
+    /** What the proof of the running job found; empty where there is none. */
+    findings: (): readonly Problem[] => job?.proof.findings() ?? [],
+    /** Where in its output the running job begins. */
+    logStart: (): number => job?.logStart ?? 0,
+    /** Looks again at a running job that has not proven what its plan says by now. */
+    proveAgain: async (signal: AbortSignal): Promise<void> => {
+      const current = job
+      const canAnswer = current?.state === 'ready' || current?.state === 'running'
+      if (!current || !canAnswer || !current.proof.isDue()) return
+      const { logStart } = current
+      await current.proof.look({
+        folder,
+        logStart,
+        clock,
+        signal: AbortSignal.any([signal, lifetime, current.over.signal]),
+      })
+      show(current, { state: 'ready', problem: null })
+    },
     /** Follows a job that was found; its end, which may be known already, is taken note of. */
     follow,
     /** Ends the job, where there is one, and calls off its return. */

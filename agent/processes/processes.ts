@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
+import type { WorkflowReport } from '../../shared/contract/records.ts'
 import { ProcessRow } from '../../shared/contract/records.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
@@ -13,6 +14,8 @@ import { applyPlan } from './apply-plan.ts'
 import type { Attachment } from './attach.ts'
 import { attachToJob } from './attach.ts'
 import { readJobSpec } from './job-records.ts'
+import { reportWorkflow } from './kinds/comfyui/prove-comfyui.ts'
+import type { ReadGpuLoad } from './kinds/watch-stall.ts'
 import type { ManagedProcess } from './managed-process.ts'
 import { createManagedProcess } from './managed-process.ts'
 import type { LogChunk, LogRange } from './output-log.ts'
@@ -37,6 +40,8 @@ export type ProcessesDeps = {
   readonly redact?: (text: string) => string
   /** The shim's program; by default the one of this agent. */
   readonly shimFile?: string
+  /** How busy the GPUs are, for stall_after; where it is not given only silence counts. */
+  readonly readGpuLoad?: ReadGpuLoad
 }
 
 type Waiting = { readonly signal: AbortSignal }
@@ -63,12 +68,13 @@ export const createProcesses = (deps: ProcessesDeps) => {
   }
 
   const enter = (record: ProcessRecord): ManagedProcess => {
-    const { shimFile = SHIM, redact = (text: string): string => text } = deps
+    const { shimFile = SHIM, redact = (text: string): string => text, readGpuLoad = noGpus } = deps
     const folder = join(jobs, record.name)
     const managed = createManagedProcess(record, {
       ...deps,
       redact,
       shimFile,
+      readGpuLoad,
       folder,
       store,
       lifetime: lifetime.signal,
@@ -163,6 +169,32 @@ export const createProcesses = (deps: ProcessesDeps) => {
     },
 
     /**
+     * What a workflow needs of a running ComfyUI, and whether that has it.
+     * @param workflow.process which one; the only one that runs by default
+     * @throws AgentError not_found, process_not_ready, workflow_invalid
+     */
+    checkWorkflow: async (
+      workflow: { readonly text: string; readonly file: string; readonly process: string | null },
+      { signal }: Waiting,
+    ): Promise<WorkflowReport> => {
+      const name = workflow.process ?? [...table.values()].find(isRunningComfyUI)?.record().name
+      if (name === undefined)
+        throw new AgentError('process_not_ready', 'no ComfyUI runs on this box', {
+          hint: 'Apply a manifest with a comfyui process, or start it.',
+        })
+      const managed = get(name)
+      const folder = join(jobs, name)
+      const proof = readJobSpec(folder)?.plan.proof
+      if (!proof || !managed.isAlive())
+        throw new AgentError(
+          'process_not_ready',
+          `${name} is ${managed.record().state}, and no ComfyUI that runs`,
+        )
+      const logStart = managed.logStart()
+      return reportWorkflow(workflow, { name, folder, logStart, proof, clock: deps.clock, signal })
+    },
+
+    /**
      * The terminal of a process.
      * @throws AgentError not_found; terminal_unavailable when it does not run or has only a log
      */
@@ -198,6 +230,12 @@ export const createProcesses = (deps: ProcessesDeps) => {
   }
 }
 export type Processes = ReturnType<typeof createProcesses>
+
+/** Without a reader nothing is known of the GPUs. */
+const noGpus: ReadGpuLoad = () => Promise.resolve(null)
+
+const isRunningComfyUI = (managed: ManagedProcess): boolean =>
+  managed.isAlive() && managed.record().kind === 'comfyui'
 
 type PlannedAction = 'start' | 'restart' | 'keep' | 'stop'
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -8,7 +8,8 @@ import { findProgram } from '../platform/commands.ts'
 import { atomicWrite, errnoOf, errorText } from '../platform/files.ts'
 import { findAccount } from './account.ts'
 import type { JobSpec } from './job-records.ts'
-import { readJobExit } from './job-records.ts'
+import { readJobExit, readJobSpec } from './job-records.ts'
+import { chooseFlags } from './kinds/flags.ts'
 import type { PlannedProcess } from './planned-process.ts'
 import { createTreeFinder, findMarked, readBootId } from './process-tree.ts'
 import type { ShimConnection } from './shim-connection.ts'
@@ -33,6 +34,8 @@ export type StartContext = {
   readonly shimFile: string
   readonly clock: Clock
   readonly signal: AbortSignal
+  /** It is begun on request: what an earlier job of the same specification made does not count as its work. */
+  readonly fresh: boolean
 }
 
 /**
@@ -41,7 +44,7 @@ export type StartContext = {
  *
  * The shim has read its whole program before it answers, so an upgrade that replaces the file does not touch a running
  * one; what differs between versions afterwards is the protocol alone, which carries its number.
- * @throws AgentError spawn_failed, program_missing, working_dir_missing, home_unusable
+ * @throws AgentError spawn_failed, program_missing, working_dir_missing, home_unusable, and what its flags are refused for
  */
 export const startJob = async (plan: PlannedProcess, context: StartContext): Promise<StartedJob> => {
   const { environment: variables, ...stored } = plan
@@ -52,18 +55,27 @@ export const startJob = async (plan: PlannedProcess, context: StartContext): Pro
     throw new AgentError('home_unusable', `${socket} is too long for a socket (${SOCKET_PATH_BYTES} bytes)`)
   const [name, value] = splitVariable(jobMarker(job))
   const environment = { ...account.environment, ...variables, [name]: value }
+  const argv = [locateProgram(plan, environment), ...plan.argv.slice(1)]
+  const flags = plan.flags
+    ? await chooseFlags(plan.flags, { ...plan, environment, user: account.user, signal: context.signal })
+    : []
+  const createdAt = context.clock.now().toISOString()
+  const earlier = context.fresh ? undefined : readJobSpec(context.folder)
   const spec: JobSpec = {
     proto: SHIM_PROTOCOL,
     ...job,
     bootId: readBootId(),
-    argv: [locateProgram(plan, environment), ...plan.argv.slice(1)],
+    argv: [...argv, ...flags],
     cwd: plan.cwd,
     user: account.user,
     socket,
     logLimits: LOG_LIMITS,
     plan: stored,
-    createdAt: context.clock.now().toISOString(),
+    createdAt,
+    since: earlier?.plan.digest === plan.digest ? (earlier.since ?? earlier.createdAt) : createdAt,
   }
+  // A list of an earlier attempt must not pass for this one's.
+  if (plan.outputs?.kind === 'entries') rmSync(plan.outputs.path, { force: true })
   mkdirSync(context.folder, { recursive: true, mode: 0o700 })
   atomicWrite(specFile(context.folder), JSON.stringify(spec), { mode: 0o600 })
   const shim = spawnShim(context, { marker: shimMarker(job), environment })

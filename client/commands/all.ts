@@ -20,6 +20,7 @@ import { sync } from './sync.ts'
 import { tokenCreate, tokenLs, tokenRevoke } from './token.ts'
 import { version } from './version.ts'
 import { wait } from './wait.ts'
+import { workflowCheck } from './workflow.ts'
 
 /** Every command, in the order of help. */
 export const COMMANDS: readonly Command[] = [
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   restart,
   logs,
   wait,
+  workflowCheck,
   sync,
   checkpoints,
   pullCheckpoint,
@@ -63,5 +65,6 @@ export const FAMILIES: Readonly<Record<string, string>> = {
   manifest: 'check a manifest on this machine, or print its schema',
   context: 'the boxes this machine knows',
   secret: 'the secrets of the box',
+  workflow: 'what a ComfyUI workflow needs',
   token: 'who may talk to the box',
 }

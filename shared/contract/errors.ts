@@ -203,6 +203,16 @@ export const ERROR_CODES = {
   // processes
   process_failed: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
   process_not_ready: { status: 504, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
+  workflow_invalid: { status: 422, exit: EXIT.failed, hint: 'Save the workflow again in ComfyUI.' },
+  workflow_node_missing: { status: 422, exit: EXIT.failed, hint: 'Add its pack to custom_nodes.' },
+  workflow_model_missing: { status: 422, exit: EXIT.failed, hint: 'Add it to downloads.' },
+  outputs_missing: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
+  process_stalled: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
+  variants_failed: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Read the output of the step: agentctl logs PROCESS.',
+  },
   process_lost: { status: 500, exit: EXIT.failed, hint: 'Start it again: agentctl start PROCESS.' },
   crash_looping: {
     status: 500,

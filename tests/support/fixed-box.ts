@@ -227,6 +227,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         if (follow === true)
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
       },
+      checkWorkflow: () => Promise.reject(new AgentError('process_not_ready', 'no ComfyUI runs on this box')),
       createStripper: () => ({ push: (bytes) => Buffer.from(bytes).toString(), end: () => '' }),
     },
     sync: {

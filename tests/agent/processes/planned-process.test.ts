@@ -21,10 +21,10 @@ test('ComfyUI is started by the overlay on loopback, and is ready when it answer
     '127.0.0.1',
     '--port',
     '8200',
-    '--disable-auto-launch',
     '--lowvram',
   ])
   expect(planned).toMatchObject({
+    flags: { choices: [{ oneOf: ['--disable-auto-launch'] }] },
     cwd: '/workspace/ComfyUI',
     url: 'http://127.0.0.1:8200/',
     readiness: { kind: 'http', url: 'http://127.0.0.1:8200/system_stats', withinMs: 600_000 },

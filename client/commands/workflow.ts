@@ -1,0 +1,58 @@
+import { readFile } from 'node:fs/promises'
+import { AgentError, EXIT } from '../../shared/contract/errors.ts'
+import type { WorkflowReport } from '../../shared/contract/records.ts'
+import { workflowText } from '../../shared/workflows/read-workflow.ts'
+import type { Command } from '../command.ts'
+import { argument, textOption } from '../command.ts'
+import { errnoOf } from '../exit.ts'
+import { problemLines } from '../output/problems.ts'
+import type { Text } from '../output/text.ts'
+import { green, red } from '../output/text.ts'
+
+export const workflowCheck: Command = {
+  name: 'workflow check',
+  group: 'Processes',
+  summary: 'which nodes and models a ComfyUI workflow needs, and which are missing',
+  arguments: [{ name: 'file', summary: 'as ComfyUI saves it, or an image with a workflow in it' }],
+  options: [{ flags: '--process <name>', summary: 'the ComfyUI to ask, where several run' }],
+  run: async (call) => {
+    const file = argument(call, 0)
+    const workflow = workflowText(await readBytes(file), file)
+    const ask = { workflow, file, process: textOption(call, 'process') ?? null }
+    const report = await (await call.api()).checkWorkflow(ask)
+    const isWhole = report.problems.length === 0
+    if (call.output.json) call.output.document(report)
+    call.output.table(['NODE', 'PACK', ''], report.nodes.map(nodeRow))
+    if (report.models.length > 0) {
+      call.output.line('')
+      call.output.table(['MODEL', 'FOLDER', 'FOR', ''], report.models.map(modelRow))
+    }
+    call.output.lines(problemLines(report.problems))
+    if (isWhole) call.output.line(green('ok'), ` ${report.process} has everything that ${file} needs`)
+    return isWhole ? EXIT.done : EXIT.failed
+  },
+}
+
+const nodeRow = ({ name, pack, present }: WorkflowReport['nodes'][number]): Text[] => [
+  name,
+  pack ?? '-',
+  presence(present),
+]
+
+const modelRow = ({ name, folder, node, present }: WorkflowReport['models'][number]): Text[] => [
+  name,
+  folder ?? '-',
+  node,
+  presence(present),
+]
+
+const presence = (present: boolean): Text => (present ? 'there' : red('missing'))
+
+const readBytes = async (file: string): Promise<Uint8Array> => {
+  try {
+    return await readFile(file)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    throw new AgentError('usage', `there is no file ${file}`, { cause: error })
+  }
+}

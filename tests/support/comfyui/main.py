@@ -1,0 +1,190 @@
+"""A stand-in for ComfyUI: its arguments, its way of loading custom nodes with the lines it prints, and the few routes
+that tell what it can run. Custom nodes are really imported, models are really files. Faults come from faults.json in
+the working folder: {"hang": true, "never_ready": true, "no_auto_launch_flag": true}.
+"""
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+FOLDERS = {"checkpoints": "checkpoints", "loras": "loras", "vae": "vae", "diffusion_models": "diffusion_models"}
+NODE_CLASS_MAPPINGS = {}
+
+
+def read_faults():
+    try:
+        with open(os.path.join(HERE, "faults.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+
+
+def model_files(folder):
+    root = os.path.join(HERE, "models", FOLDERS[folder])
+    found = []
+    for path, _, names in os.walk(root):
+        found += [os.path.relpath(os.path.join(path, name), root) for name in names]
+    return sorted(found)
+
+
+class CheckpointLoaderSimple:
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"ckpt_name": (model_files("checkpoints"), {"tooltip": "a model"})}}
+
+
+class KSampler:
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"max": float("inf")}), "sampler_name": (["euler", "ddim"],)}}
+
+
+class LoraLoader:
+    """In the newer form of an input that is chosen from a list."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"lora_name": ("COMBO", {"options": model_files("loras")}), "strength": ("FLOAT", {})}}
+
+
+class SaveImage:
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"filename_prefix": ("STRING", {"default": "ComfyUI"})}}
+
+
+def execute_prestartup_script():
+    times = []
+    root = os.path.join(HERE, "custom_nodes")
+    for name in sorted(os.listdir(root)):
+        script = os.path.join(root, name, "prestartup_script.py")
+        if not os.path.exists(script) or name.endswith(".disabled"):
+            continue
+        success = True
+        try:
+            spec = importlib.util.spec_from_file_location("prestartup", script)
+            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        except Exception as e:
+            logging.error(f"Failed to execute startup-script: {script} / {e}")
+            success = False
+        times.append((0.0, os.path.dirname(script), success))
+    if times:
+        logging.info("\nPrestartup times for custom nodes:")
+        for seconds, path, success in times:
+            logging.info("{:6.1f} seconds{}: {}".format(seconds, "" if success else " (PRESTARTUP FAILED)", path))
+        logging.info("")
+
+
+def load_custom_node(path):
+    try:
+        target = path if os.path.isfile(path) else os.path.join(path, "__init__.py")
+        name = path.replace(".", "_x_")
+        spec = importlib.util.spec_from_file_location(name, target)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        if getattr(module, "NODE_CLASS_MAPPINGS", None) is None:
+            logging.warning(
+                f"Skip {path} module for custom nodes due to the lack of NODE_CLASS_MAPPINGS or NODES_LIST (need one)."
+            )
+            return False
+        for class_name, node in module.NODE_CLASS_MAPPINGS.items():
+            NODE_CLASS_MAPPINGS[class_name] = node
+            node.RELATIVE_PYTHON_MODULE = "custom_nodes." + os.path.splitext(os.path.basename(path))[0]
+        return True
+    except Exception as e:
+        logging.warning(traceback.format_exc())
+        logging.warning(f"Cannot import {path} module for custom nodes: {e}")
+        return False
+
+
+def init_external_custom_nodes():
+    times = []
+    root = os.path.join(HERE, "custom_nodes")
+    for name in sorted(os.listdir(root)):
+        path = os.path.join(root, name)
+        if name == "__pycache__" or name.endswith(".disabled"):
+            continue
+        if os.path.isfile(path) and not name.endswith(".py"):
+            continue
+        times.append((0.0, path, load_custom_node(path)))
+    if times:
+        logging.info("\nImport times for custom nodes:")
+        for seconds, path, success in times:
+            logging.info("{:6.1f} seconds{}: {}".format(seconds, "" if success else " (IMPORT FAILED)", path))
+        logging.info("")
+
+
+def node_info(name):
+    node = NODE_CLASS_MAPPINGS[name]
+    return {
+        "input": node.INPUT_TYPES(),
+        "name": name,
+        "python_module": getattr(node, "RELATIVE_PYTHON_MODULE", "nodes"),
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if read_faults().get("hang"):
+            time.sleep(3600)
+        path = self.path[4:] if self.path.startswith("/api/") else self.path
+        if path == "/":
+            return self.answer(200, "text/html", "<title>ComfyUI</title>" + json.dumps(dict(self.headers)))
+        if path == "/system_stats":
+            return self.answer_json({"system": {"comfyui_version": "stand-in", "argv": sys.argv}, "devices": []})
+        if path == "/object_info":
+            return self.answer_json({name: node_info(name) for name in NODE_CLASS_MAPPINGS})
+        folder = path[len("/models/"):]
+        if path.startswith("/models/") and folder in FOLDERS:
+            return self.answer_json(model_files(folder))
+        return self.answer(404, "text/plain", "404: Not Found")
+
+    def answer_json(self, value):
+        self.answer(200, "application/json", json.dumps(value))
+
+    def answer(self, status, kind, text):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def main():
+    faults = read_faults()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen", type=str, default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8188)
+    parser.add_argument("--auto-launch", action="store_true")
+    if not faults.get("no_auto_launch_flag"):
+        parser.add_argument("--disable-auto-launch", action="store_true", help="Disable auto launching the browser.")
+    parser.add_argument("--cpu", action="store_true")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    os.makedirs(os.path.join(HERE, "custom_nodes"), exist_ok=True)
+    for node in (CheckpointLoaderSimple, KSampler, LoraLoader, SaveImage):
+        NODE_CLASS_MAPPINGS[node.__name__] = node
+    execute_prestartup_script()
+    init_external_custom_nodes()
+    while faults.get("never_ready"):
+        time.sleep(1)
+    server = ThreadingHTTPServer((args.listen, args.port), Handler)
+    logging.info("Starting server\n")
+    logging.info(f"To see the GUI go to: http://{args.listen}:{args.port}")
+    server.serve_forever()
+
+
+main()
