@@ -5,7 +5,7 @@ import { isPickleName } from '../../shared/sources/model-names.ts'
 import { refuseSymlinks } from '../platform/files.ts'
 import type { PlannedFile } from './planned-file.ts'
 
-/** What is added to the name while the file is on its way: `.part.json.` and eight digits. */
+/** What is added to the name while the file is on its way: `.part.claim.` and eight digits. */
 const LONGEST_SUFFIX = 20
 
 /**

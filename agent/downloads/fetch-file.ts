@@ -1,11 +1,13 @@
 import { lstat, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { AgentError, type ErrorCode, type Problem } from '../../shared/contract/errors.ts'
+import { AgentError, type ErrorCode, type Problem, problemFrom } from '../../shared/contract/errors.ts'
 import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
 import { resolveSource } from '../../shared/sources/resolve-source.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
+import { claimPath, type HeldClaim, takeClaim } from './claim.ts'
 import { checkDestination } from './destination.ts'
 import type { FileContext } from './file-context.ts'
+import { findPartners } from './find-partners.ts'
 import { type Chosen, fillPart } from './fill-part.ts'
 import { hashFile } from './hash-file.ts'
 import { findMismatch, installPart } from './install-part.ts'
@@ -21,13 +23,44 @@ import type { VerifiedFile } from './verified-files.ts'
  * @throws AgentError of the primary source when none gave the file; of the destination or the disk; the signal's reason
  */
 export const fetchFile = async (file: PlannedFile, context: FileContext): Promise<Problem | null> => {
-  const { row, signal } = context
+  const { row } = context
   await checkDestination(file)
   const proven = await findProven(file, context)
   if (proven) {
     row.finish(proven)
     return null
   }
+  const claim = await waitForClaim(file, context)
+  try {
+    return await fetchClaimed(file, context)
+  } finally {
+    await claim.release()
+  }
+}
+
+const LOOK_AT_CLAIM_EVERY_MS = 1_000
+
+/** Another agent writes this very file: what it leaves is looked at afterwards. */
+const waitForClaim = async (file: PlannedFile, context: FileContext): Promise<HeldClaim> => {
+  const { row, signal } = context
+  for (let waits = 0; ; waits += 1) {
+    const claim = await takeClaim(file.path)
+    if (claim !== undefined) return claim
+    const error = new AgentError('busy', `another agent holds ${claimPath(file.path)}`)
+    row.update({ state: 'waiting', problem: problemFrom(error, file.to, 'warning') })
+    if (waits === 0)
+      context.report({
+        type: 'download.waiting',
+        subject: file.to,
+        data: { code: error.code, message: error.message },
+      })
+    await context.clock.sleep(LOOK_AT_CLAIM_EVERY_MS, signal)
+  }
+}
+
+const fetchClaimed = async (file: PlannedFile, context: FileContext): Promise<Problem | null> => {
+  const { row, signal } = context
+  row.update({ problem: null })
   const stated: Expected = { sha256: file.sha256, sizeBytes: file.sizeBytes, gitSha1: null }
   if (await keepExisting(file, { ...context, expected: stated, reference: null })) return null
 
@@ -42,7 +75,7 @@ export const fetchFile = async (file: PlannedFile, context: FileContext): Promis
       const chosen = { ...context, reference, source, expected }
       if (file.sha256 === null && (await keepExisting(file, { ...chosen, reference: source.reference })))
         return warning
-      await fetchFrom(file, chosen)
+      await fetchFrom(file, { ...chosen, partners: await findPartners(file, { ...chosen, primary }) })
       return warning
     } catch (error) {
       signal.throwIfAborted()
@@ -68,7 +101,10 @@ export const fetchFile = async (file: PlannedFile, context: FileContext): Promis
 const LOCAL: readonly ErrorCode[] = ['disk_full', 'read_only', 'io_error', 'destination_invalid', 'internal']
 
 /** Fetches and verifies from one source; wrong bytes and a file that changed under the transfer get one new attempt. */
-const fetchFrom = async (file: PlannedFile, first: FileContext & Chosen): Promise<void> => {
+const fetchFrom = async (
+  file: PlannedFile,
+  first: FileContext & Chosen & { readonly partners: readonly Chosen[] },
+): Promise<void> => {
   const { row, signal } = first
   const startedMs = first.clock.monotonicMs()
   let chosen = first
@@ -95,13 +131,16 @@ const fetchFrom = async (file: PlannedFile, first: FileContext & Chosen): Promis
       } catch (error) {
         signal.throwIfAborted()
         const code = error instanceof AgentError ? error.code : undefined
-        if (code === 'hash_mismatch' && mismatches === 0) mismatches += 1
-        else if (code === 'source_changed' && changes === 0) {
+        if (code === 'hash_mismatch' && mismatches === 0) {
+          mismatches += 1
+          // Whose bytes were wrong cannot be told: the second attempt is the chosen source's alone.
+          chosen = { ...chosen, partners: [] }
+        } else if (code === 'source_changed' && changes === 0) {
           changes += 1
           await discardPart(file.path)
           const source = await resolveSource(chosen.reference, { ...chosen.resolve, signal })
           const { expected } = judgeSource(source, { file, primary: source })
-          chosen = { ...chosen, source, expected }
+          chosen = { ...chosen, source, expected, partners: [] }
         } else {
           // A page or an error under a model's name is nothing to continue from.
           if (code === 'not_a_model' || code === 'login_required') await discardPart(file.path)

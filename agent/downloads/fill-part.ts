@@ -23,6 +23,9 @@ export type Chosen = {
   readonly expected: Expected
 }
 
+/** The source, and others that ranges may come from at the same time. */
+type Filling = Chosen & { readonly partners: readonly Chosen[] }
+
 const LOOK_FOR_ROOM_EVERY_MS = 3_000
 /** Room for some seconds of work; less would only run full again at once. */
 const ROOM_BYTES = 8 * 2 ** 20
@@ -34,7 +37,7 @@ const ROOM_BYTES = 8 * 2 ** 20
  */
 export const fillPart = async (
   file: PlannedFile,
-  context: FileContext & Chosen & { readonly onDiskFull: () => Promise<void> },
+  context: FileContext & Filling & { readonly onDiskFull: () => Promise<void> },
 ): Promise<FileHashes> => {
   for (let pauses = 0; ; pauses += 1) {
     try {
@@ -60,7 +63,7 @@ export const fillPart = async (
 
 const fillOnce = async (
   file: PlannedFile,
-  context: FileContext & Chosen & { readonly isFirst: boolean },
+  context: FileContext & Filling & { readonly isFirst: boolean },
 ): Promise<FileHashes> => {
   const { row, signal, clock } = context
   // A source that does not say its size is believed to have the known one.
@@ -82,34 +85,18 @@ const fillOnce = async (
       sha256: context.expected.sha256,
     })
     if (context.isFirst) announce(file, { ...context, part, source })
-    const pace = context.paceOf(new URL(source.dataUrl).host)
-    const job: TransferJob = {
-      name: contentName(file),
-      source,
-      part,
-      clock,
-      pace,
-      fetch: context.fetch,
-      limits: context.limits,
-      rules: createSourceRules(source, context.resolve),
-      address: createDataAddress(source, {
-        clock,
-        renew: (renewSignal) => resolveSource(pinned(context), { ...context.resolve, signal: renewSignal }),
-      }),
-      onBytes: (bytes) => {
-        pace.add(bytes)
+    const progress = {
+      onBytes: (bytes: number) => {
         row.add(bytes)
         followPrefix()
       },
-      onRetry: row.countRetry,
-      onConnections: (connections) => row.update({ connections }),
       onRestart: () => {
         row.update({ bytesDone: 0 })
         follower.restart()
       },
-      onSourceFailed: () => undefined,
     }
-    await transfer([job], { signal })
+    const jobs = context.partners.map((chosen) => makeJob(file, { ...context, ...chosen, part, progress }))
+    await transfer([makeJob(file, { ...context, source, part, progress }), ...jobs], { signal })
     // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
     const sizeBytes = part.book.doneBytes()
     await inspectStart({ name: contentName(file), sizeBytes, availableBytes: sizeBytes, read: part.read })
@@ -122,9 +109,52 @@ const fillOnce = async (
   } catch (error) {
     // What failed first is what counts; the record is written as far as that is possible.
     await part.close().catch(() => undefined)
+    // The first bytes may be an earlier attempt's, and lost in a crash: they are fetched again before the source is blamed.
+    if (part.resumedBytes > 0 && error instanceof AgentError && error.code === 'not_a_model')
+      throw new AgentError('source_changed', `what an earlier attempt left of ${file.to} is damaged`, {
+        cause: error,
+      })
     throw error
   } finally {
     follower.drop()
+  }
+}
+
+const makeJob = (
+  file: PlannedFile,
+  context: FileContext &
+    Chosen & { readonly part: PartFile; readonly progress: Pick<TransferJob, 'onBytes' | 'onRestart'> },
+): TransferJob => {
+  const { source, row, clock, progress } = context
+  const pace = context.paceOf(new URL(source.dataUrl).host)
+  return {
+    name: contentName(file),
+    source,
+    part: context.part,
+    clock,
+    pace,
+    fetch: context.fetch,
+    limits: context.limits,
+    rules: createSourceRules(source, context.resolve),
+    address: createDataAddress(source, {
+      clock,
+      renew: (signal) => resolveSource(pinned(context), { ...context.resolve, signal }),
+    }),
+    onBytes: (bytes) => {
+      pace.add(bytes)
+      progress.onBytes(bytes)
+    },
+    onRetry: row.countRetry,
+    onConnections: (connections) => row.update({ connections }),
+    onRestart: progress.onRestart,
+    onSourceFailed: (error) => {
+      const { code, message } = problemFrom(error, file.to)
+      context.report({
+        type: 'download.source-failed',
+        subject: file.to,
+        data: { source: source.reference, code, message, next: null },
+      })
+    },
   }
 }
 

@@ -20,6 +20,8 @@ const MOST_TARGET = 32
 /** New connections need a moment before they count. */
 const SETTLE_MS = 300
 const MEASURE_MS = 500
+/** Fewer pieces in a window say nothing to within five percent. */
+const LEAST_PIECES = 10
 /** Less than this is noise; a connection that brings no more only takes from the others. */
 const KEPT_GAIN = 1.05
 const HOLD_MS = 10_000
@@ -39,7 +41,9 @@ export const createPace = (nowMs: () => number): Pace => {
   let doubling = true
   let best = 0
   let bytes = 0
-  let measuredFrom = 0
+  let pieces = 0
+  let settledAt = 0
+  let measuredFrom: number | undefined
   let holdUntil = 0
   let collapsedSince: number | undefined
   let wantsMore = false
@@ -47,7 +51,9 @@ export const createPace = (nowMs: () => number): Pace => {
 
   const measureAgain = (settleMs: number): void => {
     bytes = 0
-    measuredFrom = nowMs() + settleMs
+    pieces = 0
+    settledAt = nowMs() + settleMs
+    measuredFrom = undefined
   }
 
   const hold = (): void => {
@@ -114,10 +120,17 @@ export const createPace = (nowMs: () => number): Pace => {
     },
     add: (more) => {
       const now = nowMs()
-      if (now < measuredFrom) return
+      if (now < settledAt) return
+      // The first piece only opens the window: it came in the time before.
+      if (measuredFrom === undefined) {
+        measuredFrom = now
+        return
+      }
       bytes += more
-      if (now - measuredFrom < MEASURE_MS) return
-      const goodput = bytes / (now - measuredFrom)
+      pieces += 1
+      const tookMs = now - measuredFrom
+      if (tookMs < MEASURE_MS || pieces < LEAST_PIECES) return
+      const goodput = bytes / tookMs
       measureAgain(0)
       decide(goodput)
     },

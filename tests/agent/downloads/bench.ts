@@ -16,8 +16,10 @@ export type BenchOptions = HubOptions & {
   /** The tokens the agent has; none by default. */
   readonly hfToken?: string
   readonly civitaiToken?: string
+  /** Hosts that may be used although they are private. */
+  readonly extraHosts?: readonly string[]
   readonly limits?: Partial<DownloadLimits>
-  readonly timeouts?: { readonly bodyMs?: number; readonly headersMs?: number }
+  readonly timeouts?: { readonly bodyMs?: number; readonly headersMs?: number; readonly connectMs?: number }
 }
 
 /** A downloader with a fake hub, a fresh folder and a real database; `await using` closes and removes all of it. */
@@ -27,7 +29,7 @@ export const startBench = async (options: BenchOptions) => {
   const { db } = openDatabase(mkdtempSync(join(folder, 'state-')))
   const events: AgentEvent[] = []
   const endpoints = { hf: hub.url, civitai: hub.civitaiUrl }
-  const policy = { endpoints, allowHosts: hub.allowHosts }
+  const policy = { endpoints, allowHosts: [...hub.allowHosts, ...(options.extraHosts ?? [])] }
   const http = createHttpClient({ ...policy, ...(options.timeouts ? { timeouts: options.timeouts } : {}) })
   const resolve = {
     ...policy,

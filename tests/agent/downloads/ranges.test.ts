@@ -23,6 +23,12 @@ test.each<{ name: string; does: FaultAction; count?: Omit<Fault, 'at' | 'does'> 
   { name: 'case 8: a shifted range', does: { kind: 'shift-range', byBytes: 100 }, count: { times: 3 } },
   { name: 'case 9: ranges that end sooner than asked', does: { kind: 'short-range', bytes: 700_000 } },
   { name: 'case 10: bodies longer than their range', does: { kind: 'overlong', byBytes: 100_000 } },
+  { name: 'case 12: ranges of an unknown total', does: { kind: 'unknown-total' } },
+  {
+    name: 'case 62: chunked bodies without their end',
+    does: { kind: 'torn-chunks', afterBytes: 1_500_000 },
+    count: { times: 3 },
+  },
   {
     name: 'case 13: a partial answer without Content-Range',
     does: { kind: 'no-content-range' },

@@ -39,6 +39,10 @@ export type FaultAction =
   | { readonly kind: 'other-total'; readonly sizeBytes: number }
   /** Leaves Content-Range out of a 206. */
   | { readonly kind: 'no-content-range' }
+  /** Does not say how large the whole file is. */
+  | { readonly kind: 'unknown-total' }
+  /** Sends a chunked body without a length, and ends it after this many bytes without the last chunk. */
+  | { readonly kind: 'torn-chunks'; readonly afterBytes: number }
   | { readonly kind: 'encode'; readonly encoding: string }
   /** A signed address stops working after this many requests (cdn); `times`: only the first so many addresses. */
   | { readonly kind: 'expire'; readonly afterRequests: number }

@@ -20,6 +20,10 @@ export type HubFile = {
   readonly mirrorPublishes?: boolean
   /** Its id as a version on Civitai. */
   readonly civitaiVersion?: number
+  /** The hub's own ETags are weak. */
+  readonly weakEtag?: boolean
+  /** Life of a signed address; an hour by default. */
+  readonly signedSeconds?: number
   readonly faults?: Fault[]
 }
 
@@ -27,6 +31,7 @@ export type HubRequest = {
   readonly at: Place
   readonly path: string
   readonly range: string | null
+  readonly ifRange: string | null
   readonly authorization: string | null
   readonly cookie: string | null
   readonly userAgent: string

@@ -44,6 +44,7 @@ export const startHub = async (options: HubOptions) => {
         at,
         path: request.url ?? '',
         range: request.headers.range ?? null,
+        ifRange: request.headers['if-range']?.toString() ?? null,
         authorization: request.headers.authorization ?? null,
         cookie: request.headers.cookie ?? null,
         userAgent: request.headers['user-agent'] ?? '',
@@ -148,6 +149,7 @@ const refuseSigned = ({ request, response }: Exchange, file: ServedFile, url: UR
   if (request.headers.authorization) return xml(400, 'InvalidArgument')
   const signature = url.searchParams.get('Signature')
   if (!signature) return xml(403, 'AccessDenied')
+  if (Number(url.searchParams.get('Expires') ?? Infinity) * 1000 < Date.now()) return xml(403, 'AccessDenied')
   const uses = (file.used.get(signature) ?? 0) + 1
   file.used.set(signature, uses)
   const expiry = file.faults.find((fault) => fault.does.kind === 'expire')

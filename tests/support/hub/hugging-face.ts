@@ -87,9 +87,12 @@ const redirectToData = ({ response, state }: Exchange, file: ServedFile): void =
   const published =
     file.published === false
       ? {}
-      : { 'x-linked-size': String(file.content.sizeBytes), 'x-linked-etag': `"${file.content.sha256}"` }
+      : {
+          'x-linked-size': String(file.content.sizeBytes),
+          'x-linked-etag': `${file.weakEtag ? 'W/' : ''}"${file.content.sha256}"`,
+        }
   const signature = `s${state.nextId++}`
-  const expires = Math.floor(Date.now() / 1000) + 3600
+  const expires = Math.floor(Date.now() / 1000) + (file.signedSeconds ?? 3600)
   const body = 'Found. Redirecting to the content host.'.padEnd(1200, ' ')
   response.writeHead(302, {
     ...published,

@@ -23,18 +23,19 @@ export const serveContent = async (exchange: Exchange, file: ServedFile): Promis
   }
   const headers: Record<string, string> = { 'content-type': 'binary/octet-stream', 'accept-ranges': 'bytes' }
   if (at === 'mirror' && file.mirrorPublishes) headers['x-linked-etag'] = `"${file.content.sha256}"`
-  // As on the real content network: 64 digits, but not the file's hash.
-  if (at === 'cdn') headers['etag'] = `"${'e'.repeat(64)}"`
+  // As on the real content network: 64 digits, not the file's hash, and another one at each edge.
+  if (at === 'cdn') headers['etag'] = `"${(exchange.state.nextId++ % 2 ? 'e' : 'f').repeat(64)}"`
   if (fault?.kind === 'encode') headers['content-encoding'] = fault.encoding
 
   let { start, end } = asked ?? { start: 0, end: size }
   if (fault?.kind === 'shift-range') start = Math.min(end - 1, start + fault.byBytes)
   if (fault?.kind === 'short-range') end = Math.min(end, start + fault.bytes)
-  const total = fault?.kind === 'other-total' ? fault.sizeBytes : size
+  const total = fault?.kind === 'other-total' ? fault.sizeBytes : fault?.kind === 'unknown-total' ? '*' : size
   if (asked && fault?.kind !== 'no-content-range')
     headers['content-range'] = `bytes ${start}-${end - 1}/${total}`
   if (fault?.kind === 'overlong') end = Math.min(size, end + fault.byBytes)
-  else if (fault?.kind !== 'no-content-range') headers['content-length'] = String(end - start)
+  else if (fault?.kind !== 'no-content-range' && fault?.kind !== 'torn-chunks')
+    headers['content-length'] = String(end - start)
   response.writeHead(asked ? 206 : 200, headers)
   await sendBytes(exchange, bytesOf(file, fault), { start, end, fault })
 }
@@ -60,7 +61,10 @@ const sendBytes = async (
   span: { readonly start: number; readonly end: number; readonly fault: FaultAction | undefined },
 ): Promise<void> => {
   const { fault } = span
-  const limit = fault?.kind === 'drop' || fault?.kind === 'stall' ? fault.afterBytes : Infinity
+  const limit =
+    fault?.kind === 'drop' || fault?.kind === 'stall' || fault?.kind === 'torn-chunks'
+      ? fault.afterBytes
+      : Infinity
   const chunk =
     fault?.kind === 'slow' ? Math.max(1, Math.min(CHUNK, Math.ceil(fault.bytesPerSecond / 10))) : CHUNK
   for (let at = span.start; at < span.end && !response.destroyed;) {
