@@ -41,6 +41,8 @@ import { recoverPython } from './python/recover-python.ts'
 import { checkRemote } from './sync/check-remote.ts'
 import { createSync } from './sync/sync.ts'
 
+/** Shorter than the time that a stopped agent has (main.ts), with room for the rest of its end. */
+const LAST_FLUSH = { deadlineMs: 1_500, largestUnitBytes: 8 * 2 ** 20 }
 /** The system's secrets file; in a home of its own the agent looks there first. */
 const SECRETS_FILE = '/etc/gpu-agent/secrets.env'
 
@@ -244,7 +246,11 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         { clock, log, signal: shutdown },
       )
       await services
-      await apply.idle()
+      await Promise.all([
+        apply.idle(),
+        // What is small and complete may save an hour of training; the rest goes on at the next start.
+        sync.flush({ ...LAST_FLUSH, signal: new AbortController().signal }),
+      ])
       report({ type: 'agent.stopping', subject: agentId })
       await Promise.all(servers.map((server) => server.close()))
     },

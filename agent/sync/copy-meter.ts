@@ -5,6 +5,7 @@ import type { Clock } from '../platform/clock.ts'
 const WINDOW_MS = 10_000
 /** Pieces of a local copy come hundreds of times a second; a sample for each step is enough. */
 const STEP_MS = 200
+const MEASURED_BYTES = 4 * 2 ** 20
 
 export type CopyMeter = ReturnType<typeof createCopyMeter>
 
@@ -13,6 +14,8 @@ export const createCopyMeter = (clock: Clock) => {
   let copy: { readonly unit: string; readonly bytesTotal: number; bytesDone: number } | undefined
   let samples: { readonly atMs: number; readonly bytes: number }[] = []
   let movedMs = Number.NEGATIVE_INFINITY
+  let beganMs = 0
+  let lastSpeed: number | undefined
 
   const bytesPerSecond = (): number => {
     const [first] = samples
@@ -26,7 +29,7 @@ export const createCopyMeter = (clock: Clock) => {
   return {
     begin: (unit: string, bytesTotal: number): void => {
       copy = { unit, bytesTotal, bytesDone: 0 }
-      movedMs = clock.monotonicMs()
+      beganMs = movedMs = clock.monotonicMs()
       samples = [{ atMs: movedMs, bytes: 0 }]
     },
     /** @param bytesDone of the copy as a whole; the carrier may count what it sent twice */
@@ -41,6 +44,10 @@ export const createCopyMeter = (clock: Clock) => {
       while (movedMs - (samples[1]?.atMs ?? movedMs) > WINDOW_MS) samples.shift()
     },
     end: (): void => {
+      const tookMs = clock.monotonicMs() - beganMs
+      // Of a small copy the overhead is measured, not the way.
+      if (copy && copy.bytesDone >= MEASURED_BYTES && tookMs > 0)
+        lastSpeed = Math.round((1000 * copy.bytesDone) / tookMs)
       copy = undefined
       samples = []
     },
@@ -48,6 +55,8 @@ export const createCopyMeter = (clock: Clock) => {
     bytesDone: (): number => copy?.bytesDone ?? 0,
     /** Milliseconds since a copy last made progress; infinite when none is under way. */
     stillForMs: (): number => (copy ? clock.monotonicMs() - movedMs : Number.POSITIVE_INFINITY),
+    /** Of the last large copy as a whole; undefined before one was made. */
+    lastBytesPerSecond: (): number | undefined => lastSpeed,
     row: (): SyncRow['copying'] => {
       if (!copy) return null
       const { unit, bytesTotal, bytesDone } = copy

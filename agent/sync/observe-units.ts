@@ -25,6 +25,8 @@ export type Verdict =
       readonly state: 'settling'
       readonly reason: string
       readonly waitMs: number | undefined
+      /** Something that is written last is there: it only has to rest. */
+      readonly isMarked: boolean
       readonly unchangedMs: number
       /** How long it has not been complete, as far as this agent has seen. */
       readonly incompleteMs: number
@@ -59,10 +61,11 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
     const refused = unit.refused[0]
     if (refused !== undefined)
       return { state: 'refused', reason: `the name ${JSON.stringify(refused)} cannot be kept by remotes` }
-    const settling = (reason: string, waitMs?: number): Verdict => ({
+    const settling = (reason: string, rest: { waitMs?: number; isMarked?: boolean } = {}): Verdict => ({
       state: 'settling',
       reason,
-      waitMs,
+      waitMs: rest.waitMs,
+      isMarked: rest.isMarked ?? false,
       unchangedMs: quietMs,
       incompleteMs,
     })
@@ -73,7 +76,10 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
     })
     if (inspection.state === 'incomplete') return settling(inspection.reason)
     const settleMs = inspection.marked ? Math.min(MARKED_SETTLE_MS, spec.settle) : spec.settle
-    if (quietMs < settleMs) return settling('changed a moment ago', Math.ceil(settleMs - quietMs))
+    if (quietMs < settleMs) {
+      const waitMs = Math.ceil(settleMs - quietMs)
+      return settling('changed a moment ago', { waitMs, isMarked: inspection.marked })
+    }
     const writing = (await look.writing()).find((path) => unit.present.has(path))
     if (writing !== undefined) return settling(`${pathInUnit(unit, writing)} is open for writing`)
     const completeMs = Math.min(modifiedMsOf(unit), clock.now().getTime())

@@ -7,19 +7,22 @@ import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import type { Carrier } from './carrier.ts'
 import { createCopyMeter } from './copy-meter.ts'
+import { createPendingCopier } from './copy-pending.ts'
 import { copyUnit } from './copy-unit.ts'
 import type { HashFile } from './file-hashes.ts'
+import type { FlushOptions, FlushReport } from './flush-units.ts'
+import { flushPending } from './flush-units.ts'
 import { createKnownCopies } from './known-copies.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { createUnitObserver } from './observe-units.ts'
+import { isStillThere } from './order-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
 import { pruneUnits } from './prune-units.ts'
 import { remarkOnLoss, remarkOnUnits, remarkOnUnprunable } from './remark-on-units.ts'
 import { createSyncHealth } from './sync-health.ts'
 import { syncRow } from './sync-row.ts'
 import type { SyncStore } from './sync-store.ts'
-import { createTurns } from './take-turns.ts'
-import { POINTER_FILES } from './unit.ts'
+import { createInterruptible, createTurns } from './take-turns.ts'
 
 export type SyncRunDeps = {
   readonly clock: Clock
@@ -40,7 +43,6 @@ export type PassOptions = {
   readonly compare: boolean
 }
 
-const CHANGED_TOO_OFTEN = 5
 const LEAST_REST_MS = 1_000
 /** Looking takes a fiftieth of the time at most. */
 const LOOK_SHARE = 50
@@ -57,11 +59,11 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   const observer = createUnitObserver(spec, deps)
   const copies = createKnownCopies(planned, deps.store)
   const health = createSyncHealth(planned, deps)
-  const changedInARow = new Map<string, number>()
-  const failedUnits = new Set<string>()
   const leases = new Map<string, number>()
   const inTurn = createTurns()
   const meter = createCopyMeter(clock)
+  let isFlushing = false
+  let interrupt: ((reason: Error) => void) | undefined
 
   let carrier: Carrier | undefined
   let units: readonly ObservedUnit[] = []
@@ -120,30 +122,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       },
     })
 
-  /** Copies what is complete, newest first, pointers last. One unit's trouble does not stop the others. */
-  const copyAll = async (signal: AbortSignal): Promise<void> => {
-    const errors: unknown[] = []
-    for (const unit of units.filter((one) => !copies.isStored(one)).sort(newestFirst)) {
-      try {
-        await copyOne(unit, signal)
-        changedInARow.delete(unit.name)
-        failedUnits.delete(unit.name)
-      } catch (error) {
-        signal.throwIfAborted()
-        const times = (changedInARow.get(unit.name) ?? 0) + 1
-        if (isCode(error, 'checkpoint_changed') && times < CHANGED_TOO_OFTEN) {
-          // It settles again first; the next look sees its new fingerprint.
-          changedInARow.set(unit.name, times)
-          continue
-        }
-        failedUnits.add(unit.name)
-        errors.push(error)
-        // Whatever the remote refuses now it refuses for the next unit too.
-        if (!isCode(error, 'checkpoint_changed', 'io_error', 'unsafe_path')) break
-      }
-    }
-    if (errors.length > 0) throw errors[0]
-  }
+  const copier = createPendingCopier(copyOne)
 
   const prune = async (signal: AbortSignal): Promise<void> => {
     if (spec.keep_local === undefined) return
@@ -169,7 +148,10 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       await look(signal)
       if (compare) await compareWithRemote(signal)
       if (waitToSettle) await settle(signal)
-      await copyAll(signal)
+      await copier.copyAll(
+        units.filter((unit) => !copies.isStored(unit)),
+        { signal, goesOn: () => !isFlushing },
+      )
       await prune(signal)
       health.succeeded()
     } catch (error) {
@@ -178,6 +160,23 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       carrier = undefined
       health.failed(error)
     }
+  }
+
+  const flush = async (options: FlushOptions): Promise<FlushReport> => {
+    // When it cannot be looked at any more, what the last look saw is what there is to report.
+    await look(options.signal).catch(() => undefined)
+    return flushPending(
+      units.filter((unit) => !copies.isStored(unit)),
+      {
+        ...options,
+        ...deps,
+        sync: spec.name,
+        root: spec.path,
+        carrier: () => openCarrier(options.signal),
+        bytesPerSecond: meter.lastBytesPerSecond(),
+        copy: copyOne,
+      },
+    )
   }
 
   const restMs = (): number => Math.max(LEAST_REST_MS, LOOK_SHARE * lookMs)
@@ -191,14 +190,36 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   return {
     planned,
     /** Runs one pass after those before it. Failures end in the row; only an abort is thrown. */
-    pass: (options: PassOptions): Promise<void> => inTurn(options.signal, () => pass(options)),
+    pass: (options: PassOptions): Promise<void> =>
+      inTurn(options.signal, () => {
+        const mine = createInterruptible((signal) => pass({ ...options, signal }))
+        interrupt = mine.interrupt
+        return mine.run(options.signal)
+      }),
+    /** Brings home what can be brought in time. A copy under way is ended first, unless it will be done in time. */
+    flush: async (options: FlushOptions): Promise<FlushReport> => {
+      const startedMs = clock.monotonicMs()
+      isFlushing = true
+      try {
+        const etaMs = 1000 * (meter.row()?.etaSeconds ?? Number.POSITIVE_INFINITY)
+        if (etaMs > options.deadlineMs) interrupt?.(new AgentError('interrupted', `${spec.name} is flushed`))
+        let report: FlushReport | undefined
+        await inTurn(options.signal, async () => {
+          const deadlineMs = Math.max(0, options.deadlineMs - (clock.monotonicMs() - startedMs))
+          report = await flush({ ...options, deadlineMs })
+        })
+        return report ?? { flushed: [], unflushedBytes: 0, lost: [] }
+      } finally {
+        isFlushing = false
+      }
+    },
     /** Looks without copying: keeps the row true while the remote is left alone. */
     refresh: (signal: AbortSignal): Promise<void> => inTurn(signal, () => look(signal)),
     /** The units as they are now, without any effect on the next pass. */
     lookNow: async (signal: AbortSignal): Promise<readonly ObservedUnit[]> =>
       (await observer.look(signal)) ?? [],
     remoteState: (unit: string, digest: string): 'stored' | 'failed' | 'pending' =>
-      copies.holds(unit, digest) ? 'stored' : failedUnits.has(unit) ? 'failed' : 'pending',
+      copies.holds(unit, digest) ? 'stored' : copier.hasFailed(unit) ? 'failed' : 'pending',
     /** Keeps a unit from being pruned for a while: somebody pulls it. */
     lease: (unit: string, ms: number): void => void leases.set(unit, clock.monotonicMs() + ms),
     /** Tells that the service runs, and what is wrong with its watch; undefined: it stopped. */
@@ -223,7 +244,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
         state: state(),
         units,
         isStored: copies.isStored,
-        hasFailed: (unit) => failedUnits.has(unit),
+        hasFailed: copier.hasFailed,
         meter,
         lastSuccessAt: health.lastSuccessAt(),
         consecutiveFailures: health.failures(),
@@ -231,17 +252,3 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       }),
   }
 }
-
-/** Its name, or a file of it in another unit: a folder in which a checkpoint appears is split. */
-const isStillThere = (before: ObservedUnit, now: ObservedUnit): boolean =>
-  now.name === before.name || before.files.some(({ path }) => now.present.has(path))
-
-const newestFirst = (a: ObservedUnit, b: ObservedUnit): number => {
-  // What is beside checkpoints, a pointer to the newest one among it, comes after them.
-  const isBeside = (unit: ObservedUnit): number =>
-    Number(POINTER_FILES.includes(unit.name) || unit.kind === 'rest')
-  return isBeside(a) - isBeside(b) || b.modifiedMs - a.modifiedMs
-}
-
-const isCode = (error: unknown, ...codes: readonly string[]): boolean =>
-  error instanceof AgentError && codes.includes(error.code)

@@ -3,6 +3,7 @@ import type { PendingUnit, SyncRow } from '../../shared/contract/records.ts'
 import type { SyncState } from '../../shared/contract/states.ts'
 import type { CopyMeter } from './copy-meter.ts'
 import type { ObservedUnit } from './observe-units.ts'
+import { sizeOf } from './unit.ts'
 
 /** More than this nobody reads; the counts are of all. */
 const SHOWN = 20
@@ -45,8 +46,6 @@ export const syncRow = (
     copying: meter.row(),
   }
 }
-
-const sizeOf = (unit: ObservedUnit): number => unit.files.reduce((sum, file) => sum + file.sizeBytes, 0)
 
 const reasonOf = (
   { verdict }: ObservedUnit,

@@ -10,6 +10,7 @@ import type { Log } from '../platform/log.ts'
 import type { CheckpointName, OpenCheckpointFile } from './checkpoints.ts'
 import { createCheckpoints } from './checkpoints.ts'
 import { createHashFile } from './file-hashes.ts'
+import type { FlushOptions, FlushReport } from './flush-units.ts'
 import { keepSynced } from './keep-synced.ts'
 import { openCarrier } from './open-carrier.ts'
 import type { PlannedSync } from './planned-sync.ts'
@@ -130,6 +131,24 @@ export const createSync = (deps: SyncDeps) => {
       )
       await Promise.all(passes)
       return chosen.map(({ run }) => run.row())
+    },
+
+    /**
+     * Before the box goes away: copies what can be copied until the deadline, newest complete units first, and starts
+     * nothing that cannot end in time. The service may run or not. Never throws for what a remote does.
+     */
+    flush: async (options: FlushOptions): Promise<FlushReport> => {
+      // An agent that is only stopped does not wait for a remote that was away before.
+      const able =
+        options.largestUnitBytes === undefined
+          ? runs
+          : runs.filter(({ run }) => run.row().problem?.severity !== 'error')
+      const reports = await Promise.all(able.map(({ run }) => run.flush(options)))
+      return {
+        flushed: reports.flatMap(({ flushed }) => flushed),
+        unflushedBytes: reports.reduce((sum, { unflushedBytes }) => sum + unflushedBytes, 0),
+        lost: reports.flatMap(({ lost }) => lost),
+      }
     },
 
     service: {

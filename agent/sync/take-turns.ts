@@ -24,3 +24,22 @@ export const createTurns = (): InTurn => {
     })
   }
 }
+
+/** Work that makes way when it is asked to: it then ends as if it had been done, and may be begun again. */
+export const createInterruptible = (work: (signal: AbortSignal) => Promise<void>) => {
+  let underWay: AbortController | undefined
+  return {
+    interrupt: (reason: Error): void => underWay?.abort(reason),
+    run: async (signal: AbortSignal): Promise<void> => {
+      const mine = new AbortController()
+      underWay = mine
+      try {
+        await work(AbortSignal.any([signal, mine.signal]))
+      } catch (error) {
+        if (signal.aborted || !mine.signal.aborted) throw error
+      } finally {
+        underWay = undefined
+      }
+    },
+  }
+}

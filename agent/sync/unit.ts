@@ -33,6 +33,10 @@ export type Unit = {
 export const modifiedMsOf = (unit: Pick<Unit, 'files'>): number =>
   unit.files.reduce((newest, file) => Math.max(newest, file.modifiedMs), 0)
 
+/** Bytes of all its files. */
+export const sizeOf = (unit: Pick<Unit, 'files'>): number =>
+  unit.files.reduce((sum, file) => sum + file.sizeBytes, 0)
+
 /** Changes with every write, replacement, and restored modification time (which moves the change time). */
 export const fingerprintOf = (stats: BigIntStats): string =>
   `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`

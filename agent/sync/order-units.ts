@@ -1,0 +1,16 @@
+import { stepOf } from './inspect-unit.ts'
+import type { ObservedUnit } from './observe-units.ts'
+import { POINTER_FILES } from './unit.ts'
+
+/** Newest first, and what lies beside checkpoints, a pointer to the newest one among it, after all of them. */
+export const newestFirst = (a: ObservedUnit, b: ObservedUnit): number => {
+  const isBeside = (unit: ObservedUnit): number =>
+    Number(POINTER_FILES.includes(unit.name) || unit.kind === 'rest')
+  return (
+    isBeside(a) - isBeside(b) || b.modifiedMs - a.modifiedMs || (stepOf(b.name) ?? 0) - (stepOf(a.name) ?? 0)
+  )
+}
+
+/** By its name, or by a file of it in another unit: a folder in which a checkpoint appears is split. */
+export const isStillThere = (before: ObservedUnit, now: ObservedUnit): boolean =>
+  now.name === before.name || before.files.some(({ path }) => now.present.has(path))
