@@ -16,6 +16,8 @@ export type Pairing = {
   readonly scope: Scope
   readonly spkiPin: string | null
   readonly version: string
+  /** Where the agent listens, so that a client that came through ssh knows what to forward. */
+  readonly socket: string
 }
 
 const Created = z.object({ id: z.string(), token: z.string() })
@@ -41,6 +43,7 @@ export const pair = async (
     scope: wanted.scope,
     spkiPin: null,
     version: agent.version,
+    socket: socketPath,
   }
 }
 

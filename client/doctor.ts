@@ -1,9 +1,10 @@
+import { execFile } from 'node:child_process'
 import { access, constants, stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
-import { AgentError } from '../shared/contract/errors.ts'
 import type { Call, Environment } from './command.ts'
 import { connect } from './connect.ts'
 import { contextsFile, readContexts } from './context/contexts.ts'
+import type { Box } from './context/resolve-box.ts'
 import { resolveBox } from './context/resolve-box.ts'
 import { targetText } from './context/target.ts'
 import { asAgentError } from './exit.ts'
@@ -77,7 +78,7 @@ const sshProgram = async (environment: Environment): Promise<Finding> => {
       () => true,
       () => false,
     )
-    if (found) return { check: 'ssh', detail: path, fix: null }
+    if (found) return sshVersion(path)
   }
   return {
     check: 'ssh',
@@ -86,10 +87,27 @@ const sshProgram = async (environment: Environment): Promise<Finding> => {
   }
 }
 
+/** The options that agentctl gives to ssh are known from this version on. */
+const OLDEST_SSH = 7.6
+
+const sshVersion = async (path: string): Promise<Finding> => {
+  const said = await new Promise<string>((resolve) => {
+    // It prints its version on standard error; one that does not start says nothing.
+    execFile(path, ['-V'], { env: {} }, (_, stdout, stderr) => resolve(`${stdout}${stderr}`.trim()))
+  })
+  const version = Number(/^OpenSSH_(?:for_Windows_)?(\d+\.\d+)/.exec(said)?.[1])
+  return {
+    check: 'ssh',
+    detail: `${path}, ${said === '' ? 'which does not start' : said}`,
+    fix: version >= OLDEST_SSH ? null : `Install OpenSSH ${OLDEST_SSH} or newer.`,
+  }
+}
+
 const box = async (call: Call): Promise<Finding[]> => {
   let agentVersion: string | undefined
+  let chosen: Box | undefined
   try {
-    const chosen = await resolveBox(call.context, call.environment)
+    chosen = await resolveBox(call.context, call.environment)
     const api = connect(chosen, {
       ...call,
       onAgentVersion: (version) => {
@@ -114,7 +132,8 @@ const box = async (call: Call): Promise<Finding[]> => {
     if (call.signal.aborted) throw error
     const known = asAgentError(error)
     // Its own hint may say “agentctl doctor”, which is where the user is.
-    const fix = known instanceof AgentError && known.code === 'unreachable' ? UNREACHABLE_FIX : known.hint
+    const isLocal = chosen?.target.kind === 'unix'
+    const fix = isLocal && known.code === 'unreachable' ? UNREACHABLE_FIX : known.hint
     return [{ check: 'agent', detail: known.message, fix }]
   }
 }

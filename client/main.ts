@@ -61,7 +61,7 @@ const callOf = (
     timeoutMs,
     api: () =>
       (api ??= resolveBox(chosen.context, process.env).then((box) =>
-        connect(box, { signal, timeoutMs, onAgentVersion }),
+        connect(box, { environment: process.env, signal, timeoutMs, onAgentVersion }),
       )),
   }
 }

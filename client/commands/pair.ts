@@ -1,31 +1,29 @@
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { Call, Command } from '../command.ts'
 import { argument, textOption } from '../command.ts'
-import { connect } from '../connect.ts'
-import { readContexts, writeContexts } from '../context/contexts.ts'
+import { pairSsh, storeContext } from '../context/pair-box.ts'
 import { readSecretInput } from '../read-input.ts'
-import { parseTarget, targetText } from '../context/target.ts'
+import { parseTarget } from '../context/target.ts'
 
 export const pair: Command = {
   name: 'pair',
   group: 'Access',
-  summary: 'make a context for a box; its token is read from standard input',
-  arguments: [{ name: 'target', summary: 'unix:/path/agent.sock' }],
-  options: [{ flags: '--name <name>', summary: 'the name of the context; by default the box’s host name' }],
+  summary: 'make a context for a box: over ssh, or with its token on standard input',
+  arguments: [{ name: 'target', summary: '[user@]host[:port] for ssh, or unix:/path/agent.sock' }],
+  options: [
+    { flags: '--name <name>', summary: 'the name of the context; by default the box’s host name' },
+    { flags: '--agentd <path>', summary: 'where agentd lies on the box; by default what its PATH finds' },
+  ],
   run: async (call) => {
     const target = parseTarget(argument(call, 0))
-    const token = await readToken(call)
-    const api = connect({ target, token }, { ...call, onAgentVersion: () => undefined })
-    const { agent, host } = await api.status()
-    const name = contextName(textOption(call, 'name') ?? host.hostname)
-    const stored = await readContexts(call.environment)
-    await writeContexts(call.environment, {
-      current: name,
-      contexts: { ...stored.contexts, [name]: { target: targetText(target), token, agentId: agent.id } },
-    })
-    const made = { name, target: targetText(target), agentId: agent.id, current: true }
-    if (call.output.json) call.output.document({ context: made })
-    call.output.line(`paired with ${host.hostname}; commands are about ${name} now`)
+    const name = textOption(call, 'name')
+    const made =
+      target.kind === 'ssh'
+        ? await pairSsh({ target, name, agentd: textOption(call, 'agentd') ?? 'agentd' }, call)
+        : await storeContext({ target, token: await readToken(call), name }, call)
+    const { hostname, ...context } = made
+    if (call.output.json) call.output.document({ context: { ...context, current: true } })
+    call.output.line(`paired with ${hostname}; commands are about ${context.name} now`)
     return EXIT.done
   },
 }
@@ -49,10 +47,4 @@ const tokenOfPairing = (text: string): string => {
     // Not what agentd prints, so there is no token in it.
     return ''
   }
-}
-
-/** A host name may hold anything; a context’s name is typed on command lines. */
-const contextName = (text: string): string => {
-  const name = text.replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^[-.]+/, '')
-  return name === '' ? 'box' : name.slice(0, 64)
 }

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import type { Environment } from '../command.ts'
 import { findContext, readContexts } from './contexts.ts'
 import type { Target } from './target.ts'
-import { parseTarget } from './target.ts'
+import { parseTarget, targetText } from './target.ts'
 
 /** The box a call is about: the way there, the token, and what chose it. */
 export type Box = {
@@ -22,7 +22,7 @@ export type Box = {
 export const resolveBox = async (asked: string | undefined, environment: Environment): Promise<Box> => {
   if (asked === undefined && environment['AGENTCTL_HOST']) {
     const target = parseTarget(environment['AGENTCTL_HOST'])
-    const token = environment['AGENTCTL_TOKEN'] || (await readLocalToken(localTokenBeside(target.path)))
+    const token = environment['AGENTCTL_TOKEN'] || (await tokenFor(target, environment))
     return { target, token, chosenBy: 'AGENTCTL_HOST', context: undefined }
   }
   const stored = await readContexts(environment)
@@ -35,6 +35,13 @@ export const resolveBox = async (asked: string | undefined, environment: Environ
   const { socket, tokenFile } = localAgent(environment)
   const token = environment['AGENTCTL_TOKEN'] || (await readLocalToken(tokenFile))
   return { target: { kind: 'unix', path: socket }, token, chosenBy: 'the local socket', context: undefined }
+}
+
+/** The token that is known for an address: the local one beside a socket, or that of a box that was paired. */
+const tokenFor = async (target: Target, environment: Environment): Promise<string | undefined> => {
+  if (target.kind === 'unix') return readLocalToken(localTokenBeside(target.path))
+  const { contexts } = await readContexts(environment)
+  return Object.values(contexts).find((one) => one.target === targetText(target))?.token
 }
 
 /** Where the agent of this machine has its socket and its local token. */

@@ -1,8 +1,26 @@
+import { isIPv6 } from 'node:net'
 import { isAbsolute } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 
+export type UnixTarget = { readonly kind: 'unix'; readonly path: string }
+
+/** A box reached through ssh. `host` may be an alias of the user's own ssh configuration; without `user` and `port` that decides. */
+export type SshTarget = {
+  readonly kind: 'ssh'
+  readonly user: string | undefined
+  readonly host: string
+  readonly port: number | undefined
+  /** The agent's socket on the box. */
+  readonly socket: string
+}
+
 /** A way to a box, as AGENTCTL_HOST and `pair` spell it. */
-export type Target = { readonly kind: 'unix'; readonly path: string }
+export type Target = UnixTarget | SshTarget
+
+/** Where agentd listens when it is not told otherwise. */
+export const USUAL_SOCKET = '/run/gpu-agent/agent.sock'
+
+const SPELLINGS = 'Write [user@]host[:port], ssh://user@host:port or unix:/path/agent.sock.'
 
 /** @throws AgentError usage, not_supported */
 export const parseTarget = (text: string): Target => {
@@ -14,17 +32,40 @@ export const parseTarget = (text: string): Target => {
       })
     return { kind: 'unix', path }
   }
-  if (/^(ssh:\/\/|https:\/\/)/.test(text) || /^([^\s/@]+@)?[A-Za-z0-9.-]+(:\d+)?$/.test(text))
-    throw new AgentError(
-      'not_supported',
-      `${text}: this agentctl reaches an agent through a unix socket only`,
-      {
-        hint: 'Run agentctl on the box itself, or forward its socket with ssh -L and use unix:/path/agent.sock.',
-      },
-    )
-  throw new AgentError('usage', `${text} is not the address of a box`, {
-    hint: 'Write unix:/path/agent.sock.',
-  })
+  if (text.startsWith('https://'))
+    throw new AgentError('not_supported', `${text}: this agentctl does not speak TLS to an agent`, {
+      hint: 'Reach the box through ssh: ssh://user@host:port.',
+    })
+  const target = parseSsh(text)
+  if (target === undefined)
+    throw new AgentError('usage', `${text} is not the address of a box`, { hint: SPELLINGS })
+  return target
 }
 
-export const targetText = (target: Target): string => `unix:${target.path}`
+export const targetText = (target: Target): string => {
+  if (target.kind === 'unix') return `unix:${target.path}`
+  const user = target.user === undefined ? '' : `${target.user}@`
+  const host = isIPv6(target.host) ? `[${target.host}]` : target.host
+  const port = target.port === undefined ? '' : `:${target.port}`
+  return `ssh://${user}${host}${port}${target.socket === USUAL_SOCKET ? '' : target.socket}`
+}
+
+/** A path that may be named to ssh and to the shell of the box: nothing in it means anything to either. */
+export const isPlainPath = (path: string): boolean => /^\/[A-Za-z0-9._/+-]{1,106}$/.test(path)
+
+/** User and host begin with a letter or digit, so that neither can be read as an option of ssh. */
+const SSH =
+  /^(?:(?<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@)?(?:\[(?<ip>[0-9A-Fa-f:.]+)\]|(?<name>[A-Za-z0-9][A-Za-z0-9._-]*))(?::(?<port>\d{1,5}))?(?<socket>\/.*)?$/
+
+const parseSsh = (text: string): SshTarget | undefined => {
+  const isAddress = text.startsWith('ssh://')
+  const found = SSH.exec(isAddress ? text.slice('ssh://'.length) : text)?.groups
+  const host = found?.['ip'] ?? found?.['name']
+  if (found === undefined || host === undefined) return undefined
+  if (found['ip'] !== undefined && !isIPv6(found['ip'])) return undefined
+  const port = found['port'] === undefined ? undefined : Number(found['port'])
+  if (port !== undefined && (port < 1 || port > 65_535)) return undefined
+  const path = found['socket'] === '/' ? undefined : found['socket']
+  if (path !== undefined && !(isAddress && isPlainPath(path))) return undefined
+  return { kind: 'ssh', user: found['user'], host, port, socket: path ?? USUAL_SOCKET }
+}

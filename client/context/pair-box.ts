@@ -1,0 +1,76 @@
+import type { Call } from '../command.ts'
+import { connect } from '../connect.ts'
+import { asAgentError } from '../exit.ts'
+import { readContexts, writeContexts } from './contexts.ts'
+import type { SshTarget, Target } from './target.ts'
+import { targetText } from './target.ts'
+
+/** A context that was made, and what its box calls itself. */
+export type MadeContext = {
+  readonly name: string
+  readonly target: string
+  readonly agentId: string
+  readonly hostname: string
+}
+
+type Known = { readonly target: Target; readonly token: string; readonly name: string | undefined }
+
+/** Proves that the token opens the box, then stores it as the current context. @throws AgentError */
+export const storeContext = async ({ target, token, name }: Known, call: Call): Promise<MadeContext> => {
+  const api = connect({ target, token }, { ...call, onAgentVersion: () => undefined })
+  const { agent, host } = await api.status()
+  const context = contextName(name ?? host.hostname)
+  const stored = await readContexts(call.environment)
+  await writeContexts(call.environment, {
+    current: context,
+    contexts: { ...stored.contexts, [context]: { target: targetText(target), token, agentId: agent.id } },
+  })
+  return { name: context, target: targetText(target), agentId: agent.id, hostname: host.hostname }
+}
+
+/**
+ * Pairs through ssh: whoever may log in as the agent's user gets a token. Pairing again makes a new token and revokes
+ * the one that this machine had before.
+ * @throws AgentError unreachable, unauthorized, program_missing, usage
+ */
+export const pairSsh = async (
+  asked: { readonly target: SshTarget; readonly name: string | undefined; readonly agentd: string },
+  call: Call,
+): Promise<MadeContext> => {
+  const [{ pairOverSsh }, { tunnelPlaces }] = await Promise.all([
+    import('../tunnel/pair-over-ssh.ts'),
+    import('../tunnel/places.ts'),
+  ])
+  const { environment, signal } = call
+  const places = tunnelPlaces(asked.target, environment)
+  const paired = await pairOverSsh(asked.agentd, { target: asked.target, places, environment, signal })
+  const before = await readContexts(environment)
+  const made = await storeContext({ ...paired, name: asked.name }, call)
+  const old = before.contexts[made.name]
+  if (old?.agentId === made.agentId && old.target.startsWith('ssh://'))
+    await revoke(old.token, { target: paired.target, token: paired.token }, call)
+  return made
+}
+
+/** The new token is stored already, so one that cannot be revoked is worth a note and no failure. */
+const revoke = async (
+  old: string,
+  box: { readonly target: Target; readonly token: string },
+  call: Call,
+): Promise<void> => {
+  const id = old.split('.', 1)[0] ?? ''
+  if (id === box.token.split('.', 1)[0]) return
+  try {
+    await connect(box, { ...call, onAgentVersion: () => undefined }).revokeToken(id)
+  } catch (error) {
+    const known = asAgentError(error)
+    if (known.code !== 'not_found')
+      call.output.note(`the token this machine had before is still valid: agentctl token revoke ${id}`)
+  }
+}
+
+/** A host name may hold anything; a context’s name is typed on command lines. */
+const contextName = (text: string): string => {
+  const name = text.replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^[-.]+/, '')
+  return name === '' ? 'box' : name.slice(0, 64)
+}

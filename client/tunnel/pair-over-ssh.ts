@@ -1,0 +1,77 @@
+import { hostname } from 'node:os'
+import { AgentError } from '../../shared/contract/errors.ts'
+import type { ErrorCode } from '../../shared/contract/errors.ts'
+import type { SshTarget } from '../context/target.ts'
+import { isPlainPath, targetText } from '../context/target.ts'
+import { makePlaces } from './places.ts'
+import type { SshContext, SshEnd } from './ssh.ts'
+import { runOnBox } from './ssh.ts'
+import { sshFailure } from './ssh-failure.ts'
+
+/** What `agentd pair --json` gave, checked, and where its agent listens. */
+export type PairedBox = { readonly token: string; readonly target: SshTarget }
+
+/**
+ * Makes a token on the box by running `agentd pair` there; the token comes back on ssh's own encrypted stream and is
+ * never part of a command line.
+ * @param agentd where agentd lies on the box: a name on its PATH, or an absolute path
+ * @throws AgentError unreachable, unauthorized, program_missing, usage
+ */
+export const pairOverSsh = async (agentd: string, context: SshContext): Promise<PairedBox> => {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(agentd) && !isPlainPath(agentd))
+    throw new AgentError('usage', `--agentd: ${agentd} is neither a program’s name nor a plain absolute path`)
+  await makePlaces(context.places)
+  const end = await runOnBox([agentd, 'pair', '--json', '--scope', 'admin', '--name', tokenName()], context)
+  if (end.exitCode === 0) return readPairing(end.stdout, context.target)
+  throw pairFailure(end, { agentd, context })
+}
+
+/** A token is called after the machine that has it; the name goes through the shell of the box. */
+const tokenName = (): string => {
+  const name = hostname()
+    .replace(/[^A-Za-z0-9._-]+/g, '-')
+    .replace(/^[-.]+/, '')
+  return name === '' ? 'laptop' : name.slice(0, 64)
+}
+
+const AGENTD_CODES: Readonly<Partial<Record<number, ErrorCode>>> = { 4: 'unauthorized', 5: 'unreachable' }
+
+const pairFailure = (
+  { exitCode, stderr }: SshEnd,
+  { agentd, context }: { agentd: string; context: SshContext },
+): AgentError => {
+  const where = targetText(context.target)
+  if (exitCode === 255) return sshFailure({ stderr }, context)
+  if (exitCode === 127 || exitCode === 126)
+    return new AgentError('program_missing', `${where} has no ${agentd} that its shell finds`, {
+      hint: `Put the agent there with agentctl install ${where}, or name it: agentctl pair ${where} --agentd /path/agentd.`,
+    })
+  const [, message] = /^error: (.+)$/m.exec(stderr) ?? []
+  const [, hint] = /^try: (.+)$/m.exec(stderr) ?? []
+  return new AgentError(
+    AGENTD_CODES[exitCode ?? 0] ?? 'internal',
+    `agentd pair on ${where}: ${message ?? `it ended with ${exitCode ?? 'a signal'}`}`,
+    { hint: hint ?? `Try it by hand on the box: ${agentd} pair --json.` },
+  )
+}
+
+/** A login script may print something too, so the last line that is an object counts. */
+const readPairing = (stdout: string, target: SshTarget): PairedBox => {
+  const line = stdout.split('\n').findLast((one) => one.startsWith('{')) ?? ''
+  const { token, socket } = parse(line)
+  if (typeof token !== 'string' || !/^[\w.-]{16,512}$/.test(token))
+    throw new AgentError('version_mismatch', `agentd on ${targetText(target)} gave no token`)
+  return {
+    token,
+    target: typeof socket === 'string' && isPlainPath(socket) ? { ...target, socket } : target,
+  }
+}
+
+const parse = (line: string): { token?: unknown; socket?: unknown } => {
+  try {
+    return JSON.parse(line) as { token?: unknown; socket?: unknown }
+  } catch {
+    // Whatever answered, it is not agentd.
+    return {}
+  }
+}
