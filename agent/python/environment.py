@@ -7,6 +7,7 @@ The request is {"requirements": [text, ...], "overlay": folder or null, "pretend
 requirements it only describes. `pretend` weighs as if those versions were installed.
 """
 import glob
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
@@ -246,6 +247,7 @@ def main():
         'hasEnsurepip': has('ensurepip'),
         'pipVersion': pip_version(),
         'dists': [describe_dist(dist) for dist in dists.values()],
+        'suffixes': importlib.machinery.EXTENSION_SUFFIXES,
         'markers': {
             'implementation_name': sys.implementation.name,
             'platform_machine': platform.machine(),

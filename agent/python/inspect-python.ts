@@ -35,6 +35,8 @@ export type PythonFacts = {
   readonly pipVersion: string | null
   readonly dists: readonly Dist[]
   readonly markers: Readonly<Record<string, string>>
+  /** Of the compiled modules that it imports: `.cpython-311-x86_64-linux-gnu.so`. */
+  readonly suffixes: readonly string[]
 }
 
 /** One requirement, read and weighed by the Python that it is for. */

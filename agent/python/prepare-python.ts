@@ -2,9 +2,11 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { atomicWrite } from '../platform/files.ts'
+import { checkInstalled, checkWheels } from './check-wheels.ts'
 import type { PythonContext } from './context.ts'
 import { fingerprint, isCompiled, readDistRecord } from './dist-record.ts'
-import { fetchWheels, refuseClobbering } from './fetch-wheels.ts'
+import { fetchWheels } from './fetch-wheels.ts'
+import type { PythonFacts } from './inspect-python.ts'
 import { canonicalName, inspectPython } from './inspect-python.ts'
 import { takeInstallLock } from './install-lock.ts'
 import { inTransaction, rollBack } from './install-transaction.ts'
@@ -14,6 +16,7 @@ import type { PipSettings } from './pip.ts'
 import { installError, readPipSettings, runPip, withIndexes } from './pip.ts'
 import type { PythonChange, PythonPlan } from './plan-python.ts'
 import { proveImports } from './prove-imports.ts'
+import { refuseClobbering } from './refuse-clobbering.ts'
 import { INSTALL_MARK } from './stray-installs.ts'
 
 /** A Python that has what the manifest asked for; processes are started with it. */
@@ -24,8 +27,8 @@ const IMPORT_TIMEOUT_MS = 10 * 60_000
 
 /**
  * Brings the overlay to the plan and proves the imports, or leaves it as it was.
- * @throws AgentError the plan's first error; busy, overlay_failed, install_failed, install_blocked, hash_mismatch,
- *   import_failed, disk_full
+ * @throws AgentError the plan's first error; busy, overlay_failed, install_failed, install_clobber, install_abi_conflict,
+ *   driver_too_old, hash_mismatch, import_failed, disk_full
  */
 export const preparePython = async (
   plan: PythonPlan,
@@ -76,13 +79,17 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
   try {
     await fetchWheels(plan.dists, { ...context, python: paths.python, settings, to: paths.wheels })
     await refuseClobbering(plan.dists, { wheels: paths.wheels, installed: before.dists })
+    const at = { ...context, base: plan.base, wheels: paths.wheels }
+    const check = await checkWheels(plan.dists, { ...at, top: before })
+    for (const { subject, message } of check.warnings) context.log.warn(message, { subject })
     const base = await fingerprint(plan.base.dists)
     await inTransaction(paths, {
       ...context,
       plan,
       work: async () => {
         await runInstall(plan, { ...context, settings })
-        await verifyInstall(plan, context)
+        const top = await verifyInstall(plan, context)
+        await checkInstalled(check, { ...at, top })
         await context.prove()
         refuseBaseDrift(base, await fingerprint(plan.base.dists))
       },
@@ -123,7 +130,7 @@ const runInstall = async (
 }
 
 /** pip's word is not enough: every dist once, in its version, every file with the size that its RECORD says. */
-const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise<void> => {
+const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise<PythonFacts> => {
   const { paths } = context
   const failed = (what: string) => new AgentError('install_failed', `after the install ${what}`)
   const left = (await readdir(paths.site)).find((name) => name.startsWith('~'))
@@ -142,6 +149,7 @@ const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise
       if (size !== sizeBytes) throw failed(`${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`)
     }
   }
+  return after
 }
 
 const refuseBaseDrift = (before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): void => {

@@ -1,50 +1,42 @@
-import { open } from 'node:fs/promises'
-import { inflateRawSync } from 'node:zlib'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { RecordEntry } from './dist-record.ts'
 import { parseRecord } from './dist-record.ts'
+import { canonicalName } from './inspect-python.ts'
+import type { ZipArchive } from './zip-archive.ts'
+import { withZip } from './zip-archive.ts'
 
-/** The end record of a zip and the longest comment after it. */
-const TAIL_BYTES = 22 + 0xffff
+/** A wheel file and the dist in it. */
+export type WheelFile = { readonly name: string; readonly path: string }
+
+/** The wheels in a folder. */
+export const listWheels = async (folder: string): Promise<readonly WheelFile[]> =>
+  (await readdir(folder))
+    .filter((file) => file.endsWith('.whl'))
+    .map((file) => ({ name: canonicalName(file.split('-')[0] ?? ''), path: join(folder, file) }))
 
 /**
  * The RECORD of a wheel: every file it would write, without unpacking it.
  * @throws AgentError install_failed when it is no wheel
  */
-export const readWheelRecord = async (path: string): Promise<readonly RecordEntry[]> => {
-  const file = await open(path)
-  try {
-    const read = async (position: number, length: number): Promise<Buffer> => {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, position)
-      return buffer.subarray(0, bytesRead)
-    }
-    const { size } = await file.stat()
-    const tail = await read(Math.max(0, size - TAIL_BYTES), Math.min(size, TAIL_BYTES))
-    const end = tail.lastIndexOf(Buffer.from('PK\x05\x06', 'latin1'))
-    if (end < 0) throw damaged(path)
-    const directory = await read(tail.readUInt32LE(end + 16), tail.readUInt32LE(end + 12))
-    for (let at = 0; at + 46 <= directory.length;) {
-      if (directory.readUInt32LE(at) !== 0x0201_4b50) throw damaged(path)
-      const nameLength = directory.readUInt16LE(at + 28)
-      const name = directory.toString('utf8', at + 46, at + 46 + nameLength)
-      if (/^[^/]+\.dist-info\/RECORD$/.test(name)) {
-        const offset = directory.readUInt32LE(at + 42)
-        const header = await read(offset, 30)
-        const start = offset + 30 + header.readUInt16LE(26) + header.readUInt16LE(28)
-        const packed = await read(start, directory.readUInt32LE(at + 20))
-        const stored = directory.readUInt16LE(at + 10) === 0
-        return parseRecord((stored ? packed : inflateRawSync(packed)).toString('utf8'))
-      }
-      at += 46 + nameLength + directory.readUInt16LE(at + 30) + directory.readUInt16LE(at + 32)
-    }
-    throw damaged(path)
-  } catch (error) {
-    if (error instanceof RangeError) throw damaged(path)
-    throw error
-  } finally {
-    await file.close()
-  }
+export const readWheelRecord = (path: string): Promise<readonly RecordEntry[]> =>
+  withZip(path, (zip) => recordOf(zip, path))
+
+/**
+ * The RECORD of a wheel that is open.
+ * @throws AgentError install_failed when it has none
+ */
+export const recordOf = async (zip: ZipArchive, path: string): Promise<readonly RecordEntry[]> => {
+  const entry = zip.entries.find(({ name }) => /^[^/]+\.dist-info\/RECORD$/.test(name))
+  if (entry === undefined)
+    throw new AgentError('install_failed', `${path} is not a wheel: it has no readable RECORD`)
+  return parseRecord((await zip.read(entry)).toString('utf8'))
 }
 
-const damaged = (path: string): AgentError =>
-  new AgentError('install_failed', `${path} is not a wheel: it has no readable RECORD`)
+/** Where a file of a wheel lands, relative to the site folder; undefined for scripts, headers and data. */
+export const sitePathOf = (name: string): string | undefined => {
+  const data = /^[^/]+\.data\/([^/]+)\/(.*)$/.exec(name)
+  if (data === null) return name
+  return data[1] === 'platlib' || data[1] === 'purelib' ? data[2] : undefined
+}

@@ -178,6 +178,16 @@ export const ERROR_CODES = {
     exit: EXIT.failed,
     hint: 'Only wheels are installed; use a version with one.',
   },
+  install_abi_conflict: {
+    status: 422,
+    exit: EXIT.refused,
+    hint: 'Take a version that was built for what is installed.',
+  },
+  install_clobber: {
+    status: 422,
+    exit: EXIT.refused,
+    hint: 'Keep one of the two packages.',
+  },
   install_failed: {
     status: 500,
     exit: EXIT.failed,

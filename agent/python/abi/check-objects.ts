@@ -61,7 +61,7 @@ export const checkObjects = (layout: AbiLayout): AbiAnswer => {
       }
       const closure = closureOf(object)
       if (closure.fromDriver.length > 0) driverProvided.push(site.name)
-      const wanted = checkObject(object, { closure, shared, store, nameOf, say })
+      const wanted = checkObject(object, { closure, shared, objects, store, nameOf, say })
       if (wanted.usesPython) checkNumpy(site, { layout, say })
       if (layout.withGpuCode.some((folder) => site.path.startsWith(`${folder}/`))) {
         const code = readGpuCode(site.path)
@@ -77,6 +77,7 @@ export const checkObjects = (layout: AbiLayout): AbiAnswer => {
 type ObjectContext = {
   readonly closure: Closure
   readonly shared: readonly ElfObject[]
+  readonly objects: readonly SiteObject[]
   readonly store: ObjectStore
   readonly nameOf: (path: string) => string
   readonly say: (finding: Omit<AbiFinding, 'file' | 'path'>) => void
@@ -84,7 +85,12 @@ type ObjectContext = {
 
 const checkObject = (object: ElfObject, context: ObjectContext): { usesPython: boolean } => {
   const { closure, shared, store, say, nameOf } = context
-  for (const name of closure.missing) say({ kind: 'library', what: name })
+  for (const name of closure.missing) {
+    // The same library in another version says what it was built for.
+    const stem = name.replace(/\.so\..*$/, '.so')
+    const other = context.objects.find((one) => basename(one.path).startsWith(stem))
+    say({ kind: 'library', what: name, ...(other === undefined ? {} : { provider: other.name }) })
+  }
   // The store’s own order of use is costly for each of a million questions.
   const held = new Map<ElfObject, ElfSymbols>()
   const symbolsOf = (one: ElfObject): ElfSymbols => {

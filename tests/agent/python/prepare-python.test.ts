@@ -138,7 +138,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     makeWheel({ name: 'shelf-gpu', version: '3.0', files: files('3.0') }, world.index)
     const installs = history().length
     await expect(apply(install('shelf-gpu'))).rejects.toMatchObject({
-      code: 'install_blocked',
+      code: 'install_clobber',
       message: 'shelf-gpu would overwrite 1 file of shelf',
     })
     expect(history().length).toBe(installs)
