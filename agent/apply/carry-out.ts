@@ -64,12 +64,17 @@ const hasError = (problems: readonly Problem[]): boolean =>
 
 /** The problems of files that could not be had: an error for a required one, a warning for an optional one. */
 const fetchFiles = async (plan: Plan, { rooms, signal }: Context): Promise<readonly Problem[]> => {
-  const outcomes = await rooms.downloads.fetchAll(plan.files, { signal })
-  return outcomes.flatMap(({ state, problem, optional }) =>
-    state === 'failed' && problem
-      ? [{ ...problem, severity: optional ? ('warning' as const) : ('error' as const) }]
-      : [],
-  )
+  const outcomes = await Promise.all([
+    rooms.downloads.fetchAll(plan.files, { signal }),
+    rooms.downloads.fetchSnapshots(plan.snapshots, { signal }),
+  ])
+  return outcomes
+    .flat()
+    .flatMap(({ state, problem, optional }) =>
+      state === 'failed' && problem
+        ? [{ ...problem, severity: optional ? ('warning' as const) : ('error' as const) }]
+        : [],
+    )
 }
 
 /** Custom nodes, then the environment: the nodes bring requirement files that the plan could not see yet. */

@@ -1,13 +1,15 @@
 import { existsSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import type { FoundSnapshot } from '../preflight/check-snapshots.ts'
 import { decide } from '../preflight/decide.ts'
 import { gatherFacts } from '../preflight/gather-facts.ts'
-import { locateFiles } from '../preflight/locate-files.ts'
+import { locateFiles, locateSnapshots } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
@@ -20,6 +22,7 @@ import type { Rooms } from './rooms.ts'
 export type Plan = {
   readonly manifest: Manifest
   readonly files: readonly WantedFile[]
+  readonly snapshots: readonly FoundSnapshot[]
   readonly python: PythonPlan | null
   readonly syncs: readonly PlannedSync[]
   readonly problems: readonly Problem[]
@@ -37,9 +40,10 @@ export const makePlan = async (
   const { manifest } = read
   const { rooms, signal } = context
   const files = locateFiles(manifest)
+  const snapshots = locateSnapshots(manifest, homedir())
   const syncs = planSyncs(manifest)
   const [facts, python, remoteProblems] = await Promise.all([
-    gatherFacts({ manifest, files, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
+    gatherFacts({ manifest, files, snapshots, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
     planPython(manifest, context),
     Promise.all(syncs.filter(isFilledIn).map((sync) => rooms.checkRemote(sync, { signal }))),
   ])
@@ -49,7 +53,7 @@ export const makePlan = async (
       .filter((row) => row.pid !== null)
       .map((row) => row.name),
   )
-  const decision = decide({ manifest, files, running, missing: read.missing }, facts)
+  const decision = decide({ manifest, files, snapshots, running, missing: read.missing }, facts)
   const processes = planProcesses(manifest, {
     python: python.plan,
     searchPath: rooms.probes.searchPath,
@@ -66,6 +70,7 @@ export const makePlan = async (
   return {
     manifest,
     files: decision.files,
+    snapshots: decision.snapshots,
     python: python.plan,
     syncs,
     problems,

@@ -2,24 +2,26 @@ import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { formatSize } from '../../shared/contract/units.ts'
 import type { Facts } from './facts.ts'
-import type { WantedFile } from './locate-files.ts'
 
 /** Kept free on every disk, so that logs, the state and the user still have room: 2 % of it, 2 GB at most. */
 const reserveOf = (totalBytes: number): number => Math.min(2e9, Math.round(totalBytes * 0.02))
 
+/** Bytes that are going to be written at a path; null while a size is not known. */
+export type DiskNeed = { readonly to: string; readonly path: string; readonly bytes: number | null }
+
 /** Everything that is to be fetched must fit, on each file system, before the first byte is fetched. */
 export const checkDisks = (
-  files: readonly WantedFile[],
-  facts: Pick<Facts, 'proven' | 'partialBytes' | 'disks'>,
+  wanted: readonly DiskNeed[],
+  facts: Pick<Facts, 'disks'>,
   required: { readonly path: string; readonly bytes: number },
 ): readonly Problem[] => {
   const needs = new Map<number, { bytes: number; subjects: string[] }>()
-  for (const file of files) {
-    const device = facts.disks.get(file.path)?.device
-    if (device === undefined || facts.proven.has(file.path) || file.sizeBytes === null) continue
+  for (const { to, path, bytes } of wanted) {
+    const device = facts.disks.get(path)?.device
+    if (device === undefined || bytes === null) continue
     const need = needs.get(device) ?? { bytes: 0, subjects: [] }
-    need.bytes += Math.max(0, file.sizeBytes - (facts.partialBytes.get(file.path) ?? 0))
-    need.subjects.push(file.to)
+    need.bytes += bytes
+    need.subjects.push(to)
     needs.set(device, need)
   }
   const wantedFree = facts.disks.get(required.path)

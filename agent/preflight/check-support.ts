@@ -7,18 +7,6 @@ import type { Manifest } from '../../shared/manifest/schema.ts'
  * run would lack without it is an error, what it would merely not watch is a warning.
  */
 export const checkSupport = (manifest: Manifest): readonly Problem[] => [
-  ...manifest.downloads.flatMap((download) =>
-    'snapshot' in download
-      ? [
-          missing(
-            download.snapshot,
-            'error',
-            'whole-repository snapshots are not fetched by this version',
-            'List its files under downloads.',
-          ),
-        ]
-      : [],
-  ),
   ...(manifest.budget
     ? [missing('budget', 'warning', 'the budget is not enforced by this version: the box is not stopped')]
     : []),

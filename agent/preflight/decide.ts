@@ -4,13 +4,16 @@ import type { Manifest } from '../../shared/manifest/schema.ts'
 import { checkGpu, checkProcesses, checkPrograms, checkSecrets } from './check-box.ts'
 import { checkDisks } from './check-disks.ts'
 import { checkAccess, checkSources } from './check-sources.ts'
+import { checkSnapshots } from './check-snapshots.ts'
+import type { FoundSnapshot } from './check-snapshots.ts'
 import { checkSupport } from './check-support.ts'
 import type { Facts } from './facts.ts'
-import type { WantedFile } from './locate-files.ts'
+import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 
 /** What is known before anything is done: every problem at once, and the files as the sources describe them. */
 export type Decision = {
   readonly files: readonly WantedFile[]
+  readonly snapshots: readonly FoundSnapshot[]
   readonly problems: readonly Problem[]
   readonly downloads: PlanChanges['downloads']
   /** Bytes still to fetch; null when a size is not published. */
@@ -22,6 +25,7 @@ export const decide = (
   wanted: {
     readonly manifest: Manifest
     readonly files: readonly WantedFile[]
+    readonly snapshots: readonly WantedSnapshot[]
     readonly running: ReadonlySet<string>
     /** Names of secrets and variables without a value → the things that need them. */
     readonly missing: ReadonlyMap<string, readonly string[]>
@@ -30,34 +34,56 @@ export const decide = (
 ): Decision => {
   const { manifest } = wanted
   const sources = checkSources(wanted.files, facts)
+  const repositories = checkSnapshots(wanted.snapshots, facts)
+  const files = sources.files.filter((file) => !facts.proven.has(file.path))
+  const needs = [
+    ...files.map(({ to, path, sizeBytes }) => ({ to, path, bytes: bytesLeft(sizeBytes, path, facts) })),
+    ...repositories.snapshots
+      .filter((one) => !one.isProven)
+      .map(({ snapshot, hfHome }) => ({ to: snapshot.to, path: hfHome, bytes: snapshot.sizeBytes })),
+  ]
   const problems = [
     ...checkSecrets(manifest, facts, wanted.missing),
     ...checkGpu(manifest, facts),
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),
     ...sources.problems,
+    ...repositories.problems,
     ...checkAccess(manifest.requires.access, facts),
-    ...checkDisks(sources.files, facts, {
+    ...checkDisks(needs, facts, {
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
     }),
     ...checkSupport(manifest),
   ]
-  const fetched = sources.files.filter((file) => !facts.proven.has(file.path))
   return {
     files: sources.files,
+    snapshots: repositories.snapshots,
     problems,
-    downloads: sources.files.map((file) => ({
-      to: file.to,
-      action: facts.proven.has(file.path) ? 'keep' : 'fetch',
-      sizeBytes: file.sizeBytes,
-      source: file.from[0] ?? '',
-    })),
-    downloadBytes: fetched.some((file) => file.sizeBytes === null)
-      ? null
-      : fetched.reduce(
-          (sum, file) => sum + Math.max(0, (file.sizeBytes ?? 0) - (facts.partialBytes.get(file.path) ?? 0)),
-          0,
-        ),
+    downloads: [
+      ...sources.files.map((file) => ({
+        to: file.to,
+        action: facts.proven.has(file.path) ? ('keep' as const) : ('fetch' as const),
+        sizeBytes: file.sizeBytes,
+        source: file.from[0] ?? '',
+      })),
+      ...repositories.snapshots.map(({ snapshot, isProven }) => ({
+        to: snapshot.to,
+        action: isProven ? ('keep' as const) : ('fetch' as const),
+        sizeBytes: snapshot.sizeBytes,
+        source: snapshot.to,
+      })),
+    ],
+    downloadBytes: needs.reduce<number | null>(
+      (sum, { bytes }) => (sum === null || bytes === null ? null : sum + bytes),
+      0,
+    ),
   }
 }
+
+/** What `<name>.part` holds already need not be fetched, or fit, a second time. */
+const bytesLeft = (
+  sizeBytes: number | null,
+  path: string,
+  facts: Pick<Facts, 'partialBytes'>,
+): number | null => (sizeBytes === null ? null : Math.max(0, sizeBytes - (facts.partialBytes.get(path) ?? 0)))

@@ -3,11 +3,12 @@ import { connect } from 'node:net'
 import pLimit from 'p-limit'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import { findProgram } from '../platform/commands.ts'
 import { deviceOf } from '../platform/files.ts'
 import { readGpus } from '../platform/gpu.ts'
-import type { DiskFact, Facts, SourceFact } from './facts.ts'
-import type { WantedFile } from './locate-files.ts'
+import type { DiskFact, Facts, SnapshotFact, SourceFact } from './facts.ts'
+import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 
 /** Sources asked at once: enough for 50 in a few seconds, few enough for a hub's rate limit. */
 const SOURCES_AT_ONCE = 8
@@ -22,11 +23,18 @@ export type Probes = {
     signal: AbortSignal,
   ) => Promise<{ readonly sizeBytes: number | null; readonly sha256: string | null }>
   readonly isProven: (file: WantedFile) => Promise<boolean>
+  readonly planSnapshot: (request: WantedSnapshot['request'], signal: AbortSignal) => Promise<Snapshot>
+  readonly isSnapshotProven: (snapshot: Snapshot, wanted: WantedSnapshot) => Promise<boolean>
 }
 
 /** Looks at the box and asks every source, all at once and changing nothing. */
 export const gatherFacts = async (
-  wanted: { readonly manifest: Manifest; readonly files: readonly WantedFile[]; readonly homePath: string },
+  wanted: {
+    readonly manifest: Manifest
+    readonly files: readonly WantedFile[]
+    readonly snapshots: readonly WantedSnapshot[]
+    readonly homePath: string
+  },
   context: { readonly probes: Probes; readonly signal: AbortSignal },
 ): Promise<Facts> => {
   const { manifest, files } = wanted
@@ -37,9 +45,15 @@ export const gatherFacts = async (
   )
   const unproven = files.filter((file) => !proven.has(file.path))
   const references = [...new Set([...unproven.flatMap((file) => file.from), ...manifest.requires.access])]
-  const [sources, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
+  const [sources, snapshots, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
     askSources(references, context),
-    readDisks([...files.map((file) => file.path), manifest.models_root ?? '/', wanted.homePath]),
+    listSnapshots(wanted.snapshots, context),
+    readDisks([
+      ...files.map((file) => file.path),
+      ...wanted.snapshots.map((snapshot) => snapshot.hfHome),
+      manifest.models_root ?? '/',
+      wanted.homePath,
+    ]),
     readGpus(probes.searchPath, signal),
     existingFolders(Object.values(manifest.processes).flatMap((spec) => spec.working_dir ?? [])),
     readPartialBytes(files),
@@ -50,6 +64,7 @@ export const gatherFacts = async (
       [...manifest.secrets.required, ...manifest.secrets.optional].filter((name) => probes.hasSecret(name)),
     ),
     sources,
+    snapshots,
     proven,
     partialBytes,
     disks,
@@ -58,6 +73,24 @@ export const gatherFacts = async (
     programs: new Map(['git', 'rclone'].map((name) => [name, findProgram(name, probes.searchPath)])),
     portsInUse,
   }
+}
+
+const listSnapshots = async (
+  wanted: readonly WantedSnapshot[],
+  { probes, signal }: { readonly probes: Probes; readonly signal: AbortSignal },
+): Promise<ReadonlyMap<string, SnapshotFact>> => {
+  const list = async (one: WantedSnapshot): Promise<readonly [string, SnapshotFact]> => {
+    try {
+      const snapshot = await probes.planSnapshot(one.request, signal)
+      const isProven = await probes.isSnapshotProven(snapshot, one)
+      return [one.request.snapshot, { state: 'answers', snapshot, isProven }]
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof AgentError)) throw error
+      return [one.request.snapshot, { state: 'refused', problem: problemFrom(error, one.request.snapshot) }]
+    }
+  }
+  return new Map(await Promise.all(wanted.map(list)))
 }
 
 const askSources = async (

@@ -1,4 +1,4 @@
-import { isAbsolute, normalize } from 'node:path'
+import { isAbsolute, join, normalize } from 'node:path'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { joinInside } from '../platform/files.ts'
 
@@ -36,3 +36,19 @@ export const locateFiles = (manifest: Manifest): readonly WantedFile[] =>
       },
     ]
   })
+
+/** A whole repository that the manifest wants. */
+export type WantedSnapshot = {
+  /** The manifest's words: `hf://owner/repo@revision`. */
+  readonly request: Extract<Manifest['downloads'][number], { snapshot: string }>
+  /** HF_HOME: the cache lies in `hub` under it. */
+  readonly hfHome: string
+}
+
+/** The repositories of the manifest; without `hf_home` they go where Hugging Face's own tools look. */
+export const locateSnapshots = (manifest: Manifest, home: string): readonly WantedSnapshot[] =>
+  manifest.downloads.flatMap((request) =>
+    'snapshot' in request
+      ? [{ request, hfHome: manifest.hf_home ?? join(home, '.cache', 'huggingface') }]
+      : [],
+  )

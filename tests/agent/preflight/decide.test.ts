@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { checkSecrets } from '../../../agent/preflight/check-box.ts'
 import { decide } from '../../../agent/preflight/decide.ts'
-import type { Facts } from '../../../agent/preflight/facts.ts'
-import { locateFiles } from '../../../agent/preflight/locate-files.ts'
+import type { Facts, SnapshotFact } from '../../../agent/preflight/facts.ts'
+import { locateFiles, locateSnapshots } from '../../../agent/preflight/locate-files.ts'
 import { parseGpus } from '../../../agent/platform/gpu.ts'
 import { parseManifest } from '../../../shared/manifest/parse-manifest.ts'
 
@@ -17,6 +17,7 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
   const facts: Facts = {
     secrets: new Set(),
     sources: new Map(),
+    snapshots: new Map(),
     proven: new Set(),
     partialBytes: new Map(),
     disks: new Map([...files.map((file) => [file.path, disk] as const), ['/models', disk]]),
@@ -26,7 +27,16 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
     portsInUse: new Set(),
     ...change,
   }
-  return decide({ manifest, files, running: new Set(), missing: new Map() }, facts)
+  return decide(
+    {
+      manifest,
+      files,
+      snapshots: locateSnapshots(manifest, '/root'),
+      running: new Set(),
+      missing: new Map(),
+    },
+    facts,
+  )
 }
 
 const told = (decision: ReturnType<typeof decide>) =>
@@ -202,7 +212,39 @@ test('a missing working folder and a port in use are told for the process', () =
   expect(told(decideOn(yaml, { folders: new Set(['/w']) }))).toEqual([])
 })
 
+const aSnapshot = (pickles: readonly string[] = [], sizeBytes = 30 * GB) =>
+  ({
+    state: 'answers',
+    isProven: false,
+    snapshot: {
+      to: `hf://o/r@${'1'.repeat(40)}`,
+      repoType: 'model',
+      repo: 'o/r',
+      revision: 'main',
+      commit: '1'.repeat(40),
+      files: [],
+      sizeBytes,
+      pickles,
+    },
+  }) as const
+
+test('a repository is planned at one commit; gated, pickled or too large it is told', () => {
+  const yaml = 'hf_home: /models\ndownloads: [{snapshot: "hf://o/r@main"}]\n'
+  const on = (fact: SnapshotFact) => decideOn(yaml, { snapshots: new Map([['hf://o/r@main', fact]]) })
+  expect(on(aSnapshot())).toMatchObject({
+    problems: [],
+    downloads: [{ to: `hf://o/r@${'1'.repeat(40)}`, action: 'fetch', sizeBytes: 30 * GB }],
+    downloadBytes: 30 * GB,
+  })
+  expect(on({ ...aSnapshot(), isProven: true })).toMatchObject({
+    downloads: [{ action: 'keep' }],
+    downloadBytes: 0,
+  })
+  expect(told(on(refused))).toEqual(['error gated hf://o/r@main'])
+  expect(told(on(aSnapshot(['a.bin', 'b.bin'])))).toEqual(['error pickle_refused hf://o/r@main'])
+  expect(told(on(aSnapshot([], 900 * GB)))).toEqual([`error disk_too_small hf://o/r@${'1'.repeat(40)}`])
+})
+
 test('parts that this version does not carry out are told, never skipped', () => {
-  const yaml = 'downloads: [{snapshot: "hf://o/r@main"}]\nbudget: {max_hours: 2}\n'
-  expect(told(decideOn(yaml))).toEqual(['error not_supported hf://o/r@main', 'warning not_supported budget'])
+  expect(told(decideOn('budget: {max_hours: 2}\n'))).toEqual(['warning not_supported budget'])
 })
