@@ -1,15 +1,14 @@
+import { mkdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { AgentError, ERROR_CODES, EXIT, problemFrom } from '../../shared/contract/errors.ts'
+import { AgentError, EXIT, problemFrom } from '../../shared/contract/errors.ts'
 import { formatSize, parseDuration } from '../../shared/contract/units.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted, textOption } from '../command.ts'
-import { connectionError } from '../connection.ts'
-import { isPassing } from '../event-stream.ts'
 import { asAgentError } from '../exit.ts'
 import { bold, green } from '../output/text.ts'
 import type { Pulled, PullRequest } from '../pull/pull-checkpoint.ts'
-import { recordPull } from '../pull/pulls-file.ts'
-import { sleep } from '../wait.ts'
+import { forgetPull, recordPull } from '../pull/pulls-file.ts'
+import { watchCheckpoint } from '../pull/watch-checkpoint.ts'
 
 export const pullCheckpoint: Command = {
   name: 'pull-checkpoint',
@@ -23,6 +22,8 @@ export const pullCheckpoint: Command = {
     { flags: '--to <dir>', summary: 'the folder that gets it; by default the current one' },
     { flags: '--watch', summary: 'go on for ever, bringing each new one' },
     { flags: '--every <duration>', summary: 'how often --watch looks; by default 2m' },
+    { flags: '--install-service', summary: 'have this machine do --watch from every login on' },
+    { flags: '--uninstall-service', summary: 'end that and remove it' },
   ],
   run: async (call) => {
     const request: PullRequest = {
@@ -30,41 +31,72 @@ export const pullCheckpoint: Command = {
       sync: textOption(call, 'sync'),
       to: resolve(textOption(call, 'to') ?? '.'),
     }
-    const everyMs = everyOption(call)
+    const { every, everyMs } = everyOption(call)
+    if (flagOption(call, 'installService')) return await install(request, { call, every })
+    if (flagOption(call, 'uninstallService')) return await uninstall(request, { call, every })
     if (flagOption(call, 'watch'))
-      return await followUntilInterrupted(call, () => watch(request, everyMs, call))
-    show(await pullOnce(request, call), call)
+      return await followUntilInterrupted(call, () => watch(request, { call, everyMs }))
+    show(await pullOnce(request, { call }), call)
     return EXIT.done
   },
 }
 
-/** A box that is away is looked for at least this often, so that a laptop that wakes goes on soon. */
-const RETRY_MS = 30_000
+const watch = (request: PullRequest, { call, everyMs }: { call: Call; everyMs: number }): Promise<never> =>
+  watchCheckpoint({
+    everyMs,
+    signal: call.longSignal,
+    pull: (proven) => pullOnce({ ...request, proven }, { call, everyMs }),
+    onPulled: (pulled) => show(pulled, call),
+    onTrouble: (error) => call.output.note(`${error.message}; trying again`),
+  })
 
-const watch = async (request: PullRequest, everyMs: number, call: Call): Promise<number> => {
-  let proven: string | undefined
-  for (let round = 1; ; round += 1) {
-    let pauseMs = everyMs
-    try {
-      const pulled = await pullOnce({ ...request, proven }, call)
-      if (!pulled.unchanged || proven === undefined) show(pulled, call)
-      proven = pulled.digest
-    } catch (error) {
-      const known = connectionError(error, call.longSignal, 'the box')
-      const neverWorked = round === 1 && ERROR_CODES[known.code].exit === EXIT.notAuthenticated
-      if (call.longSignal.aborted || neverWorked || known.code === 'unsafe_path') throw known
-      if (isPassing(known)) pauseMs = Math.min(everyMs, RETRY_MS)
-      call.output.note(`${known.message}; trying again`)
-    }
-    await sleep(pauseMs, call.longSignal)
-  }
+const install = async (
+  request: PullRequest,
+  { call, every }: { call: Call; every: string },
+): Promise<number> => {
+  const { pullService } = await import('../pull/pull-service.ts')
+  const { installService } = await import('../service/install-service.ts')
+  await mkdir(request.to, { recursive: true })
+  const installed = await installService(await pullService(request, { call, every }), call.environment)
+  const { path, refused } = installed
+  if (call.output.json) call.output.document({ service: installed })
+  call.output.line(green(refused === null ? 'installed' : 'written'), ' ', bold(path))
+  if (refused === null) call.output.line('see how it does: agentctl status')
+  else call.output.line(`it does not run yet, since this failed: ${refused}`)
+  return refused === null ? EXIT.done : EXIT.failed
+}
+
+const uninstall = async (
+  request: PullRequest,
+  { call, every }: { call: Call; every: string },
+): Promise<number> => {
+  const { pullService } = await import('../pull/pull-service.ts')
+  const { uninstallService } = await import('../service/install-service.ts')
+  const removed = await uninstallService(await pullService(request, { call, every }), call.environment)
+  if (removed === undefined)
+    throw new AgentError('not_found', `there is no service that pulls ${request.name} to ${request.to}`, {
+      hint: 'Give the same NAME, --sync, --to and --context as for --install-service.',
+    })
+  await forgetPull(call.environment, { name: request.name, to: request.to })
+  if (call.output.json) call.output.document({ service: removed })
+  call.output.line('removed ', bold(removed.path))
+  if (removed.refused !== null) call.output.line(`it may still run, since this failed: ${removed.refused}`)
+  return EXIT.done
 }
 
 /** One pull; what came of it is kept for `status`. */
-const pullOnce = async (request: PullRequest, call: Call): Promise<Pulled> => {
+const pullOnce = async (
+  request: PullRequest,
+  { call, everyMs }: { call: Call; everyMs?: number },
+): Promise<Pulled> => {
   const { pullCheckpoint: pull } = await import('../pull/pull-checkpoint.ts')
   const api = await call.api()
-  const row = { box: api.label, name: request.name, to: request.to }
+  const row = {
+    box: api.label,
+    name: request.name,
+    to: request.to,
+    ...(everyMs === undefined ? {} : { everySeconds: everyMs / 1000 }),
+  }
   try {
     const pulled = await pull(request, { api, output: call.output, signal: call.longSignal })
     const { name: checkpoint, digest } = pulled
@@ -87,12 +119,12 @@ const show = (pulled: Pulled, { output }: Call): void => {
   if (pulled.previous !== null) output.line(`the version that was there is kept: ${pulled.previous}`)
 }
 
-const everyOption = (call: Call): number => {
+const everyOption = (call: Call): { every: string; everyMs: number } => {
   const every = textOption(call, 'every') ?? '2m'
   const ms = parseDuration(every)
   if (ms === undefined || ms < 1000)
     throw new AgentError('usage', `--every: ${every} is not a duration of a second or more`, {
       hint: 'Write 30s, 2m or 1h.',
     })
-  return ms
+  return { every, everyMs: ms }
 }

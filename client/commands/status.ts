@@ -2,6 +2,7 @@ import type { StatusRecord } from '../../shared/contract/records.ts'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted } from '../command.ts'
+import type { PullRow } from '../pull/pulls-file.ts'
 import { readPulls } from '../pull/pulls-file.ts'
 import { sleep } from '../wait.ts'
 
@@ -13,12 +14,13 @@ export const status: Command = {
   summary: 'the whole box on one screen',
   options: [
     { flags: '--watch', summary: 'show it again every two seconds' },
-    { flags: '--check', summary: 'exit 1 unless everything is healthy' },
+    { flags: '--check', summary: 'exit 1 unless everything is healthy and no watched pull is late' },
   ],
   run: async (call) => {
     if (flagOption(call, 'watch')) return await followUntilInterrupted(call, () => watch(call))
-    const { healthy } = await showOnce(call, false)
-    return healthy || !flagOption(call, 'check') ? EXIT.done : EXIT.failed
+    const { record, pulls } = await showOnce(call, false)
+    const isFine = record.healthy && !pulls.some(({ late }) => late)
+    return isFine || !flagOption(call, 'check') ? EXIT.done : EXIT.failed
   },
 }
 
@@ -29,7 +31,10 @@ const watch = async (call: Call): Promise<never> => {
   }
 }
 
-const showOnce = async (call: Call, onCleanScreen: boolean): Promise<StatusRecord> => {
+const showOnce = async (
+  call: Call,
+  onCleanScreen: boolean,
+): Promise<{ record: StatusRecord; pulls: readonly PullRow[] }> => {
   const api = await call.api()
   // What draws the screen is loaded while the agent works out its answer.
   const [record, pulls, { statusLines }] = await Promise.all([
@@ -40,5 +45,5 @@ const showOnce = async (call: Call, onCleanScreen: boolean): Promise<StatusRecor
   if (onCleanScreen) call.output.clear()
   if (call.output.json) call.output.document({ ...record, pulls })
   else call.output.lines(statusLines(record, pulls))
-  return record
+  return { record, pulls }
 }

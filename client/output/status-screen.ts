@@ -63,13 +63,22 @@ const budgetFact = (budget: NonNullable<StatusRecord['budget']>): Line => {
   ]
 }
 
+const LATE = 'late: its watch is not running, or does not get through'
+
+/** `2026-11-21 10:00:00Z, 5 min 2 s ago`. */
+const ageText = (time: string | null): string => {
+  if (time === null) return 'never'
+  const ageMs = Math.max(0, Date.now() - Date.parse(time))
+  return `${timeText(time)}, ${formatDuration(ageMs)} ago`
+}
+
 const pullTable = (pulls: readonly PullRow[]): Table => ({
   head: ['PULL', 'TO', 'LAST SUCCESS', 'PROBLEM'],
   rows: pulls.map((pull) => [
     bold(pull.name),
     pull.to,
-    timeText(pull.lastSuccessAt),
-    pull.problem === null ? '-' : red(pull.problem.message),
+    ageText(pull.lastSuccessAt),
+    pull.problem !== null ? red(pull.problem.message) : pull.late ? red(LATE) : '-',
   ]),
 })
 
