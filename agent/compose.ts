@@ -10,6 +10,7 @@ import { VERSION } from '../shared/version.ts'
 import { createApply } from './apply/apply.ts'
 import { applyBootManifest } from './apply/boot.ts'
 import { fetchText } from './apply/fetch-text.ts'
+import { createGuardedPython } from './apply/guarded-python.ts'
 import { createJournal } from './apply/journal.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
@@ -221,6 +222,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     },
     downloads,
     processes: { ...processes, createStripper: createOutputStripper },
+    python: createGuardedPython({ runs, secrets, python: pythonContext, shutdown }),
     sync,
   }
   const app = createApp(box, log)

@@ -45,6 +45,16 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     actOn: (name: string, action: 'start' | 'stop' | 'restart') =>
       unwrap(within(null).processes[':name'][':action'].$post({ param: { name: encode(name), action } })),
 
+    /** Reads every shared object; a cold disk takes its time. */
+    pythonCheck: () => unwrap(within(PLAN_MS).python.check.$get()),
+    pythonPlan: (specs: readonly string[]) =>
+      unwrap(within(PLAN_MS).python.plan.$post({ json: { specs: [...specs] } })),
+    /** Downloads, installs and proves: no deadline but the user's. */
+    pythonInstall: (specs: readonly string[]) =>
+      unwrap(within(null).python.install.$post({ json: { specs: [...specs] } })),
+    pythonHistory: () => unwrap(v1.python.history.$get()),
+    pythonRollback: (id: string | null) => unwrap(within(PLAN_MS).python.rollback.$post({ json: { id } })),
+
     sync: () => unwrap(v1.sync.$get()),
     /** Copies until everything is there: no deadline but the user's. */
     syncNow: (name: string | null) => unwrap(within(null).sync.$post({ json: { name } })),

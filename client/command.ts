@@ -18,6 +18,7 @@ export const COMMAND_GROUPS = [
   'The box',
   'Manifests and runs',
   'Processes',
+  'Packages',
   'Checkpoints',
   'Access',
   'This machine',

@@ -8,6 +8,7 @@ import { refuseBrowsers, requireToken } from './gate.ts'
 import type { GateVariables } from './gate.ts'
 import { eventRoutes } from './routes/events.ts'
 import { processRoutes } from './routes/processes.ts'
+import { pythonRoutes } from './routes/python.ts'
 import { runRoutes } from './routes/runs.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { statusRoutes } from './routes/status.ts'
@@ -49,6 +50,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', runRoutes(box))
     .route('/v1', processRoutes(box))
     .route('/v1', syncRoutes(box))
+    .route('/v1', pythonRoutes(box))
     .route('/v1', eventRoutes(box))
     .route('/v1', tokenRoutes(box))
     .route('/v1', secretRoutes(box))

@@ -10,6 +10,7 @@ import type {
   WorkflowReport,
   PlanRecord,
 } from '../../shared/contract/records.ts'
+import type { GuardedPython } from '../apply/guarded-python.ts'
 import type { Journal } from '../apply/journal.ts'
 import type { Runs } from '../apply/runs.ts'
 import type { SecretFile } from '../platform/secret-file.ts'
@@ -56,6 +57,7 @@ export type Box = {
     /** Makes plain text of a stream of terminal output. */
     createStripper(): { push(bytes: Uint8Array): string; end(): string }
   }
+  readonly python: GuardedPython
   readonly sync: {
     rows(): readonly SyncRow[]
     runNow(name: string | null, context: { signal: AbortSignal }): Promise<readonly SyncRow[]>

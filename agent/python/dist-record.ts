@@ -1,4 +1,4 @@
-import { lstat, readFile } from 'node:fs/promises'
+import { lstat, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Dist } from './inspect-python.ts'
 
@@ -29,6 +29,19 @@ export const parseRecord = (text: string): RecordEntry[] =>
 
 /** Compiled files are made again by whoever runs them; their size and hash say nothing. */
 export const isCompiled = (path: string): boolean => path.endsWith('.pyc')
+
+/** What is wrong with the files of a dist: the first that has not the size its RECORD says. */
+export const damageOf = async (dist: Dist): Promise<string | undefined> => {
+  for (const { path, sizeBytes } of await readDistRecord(dist)) {
+    if (sizeBytes === null || isCompiled(path)) continue
+    const size = await stat(join(dist.location, path)).then(
+      (stats) => stats.size,
+      () => undefined,
+    )
+    if (size !== sizeBytes) return `${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`
+  }
+  return undefined
+}
 
 /** Size and time of every file that these dists own, by path: equal maps mean that nobody wrote there. */
 export const fingerprint = async (dists: readonly Dist[]): Promise<ReadonlyMap<string, string>> => {

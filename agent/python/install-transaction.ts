@@ -8,6 +8,8 @@ import { atomicWrite, errorText, fileError, syncFolder } from '../platform/files
 import { cleanEnvironment } from './clean-environment.ts'
 import type { PythonContext } from './context.ts'
 import { createInstallHistory } from './install-history.ts'
+import type { KeepLimits } from './kept-snapshots.ts'
+import { dropKept, KEEP_LIMITS, keepSnapshot } from './kept-snapshots.ts'
 import type { OverlayPaths } from './overlay.ts'
 import type { PythonPlan } from './plan-python.ts'
 import { endStrayInstalls } from './stray-installs.ts'
@@ -16,7 +18,7 @@ import { endStrayInstalls } from './stray-installs.ts'
  * An install is a transaction, which pip's own is not: killed in the middle, pip leaves “~names” and dists without
  * metadata.
  *
- *   snapshot-ID.partial → snapshot-ID → journal.json → … pip, proof … → journal removed → snapshot removed
+ *   snapshot-ID.partial → snapshot-ID → journal.json → … pip, proof … → journal removed → kept-ID
  *
  * While the journal is there, the snapshot is the truth: whoever finds it (this process after a failure, the next one
  * after a crash) puts the snapshot back. Both ways end in two renames, which can be repeated from any point.
@@ -30,13 +32,24 @@ type Journal = { readonly id: string; readonly snapshot: string }
  */
 export const inTransaction = async (
   paths: OverlayPaths,
-  context: PythonContext & { readonly plan: PythonPlan; readonly work: () => Promise<void> },
+  context: PythonContext & {
+    readonly plan: PythonPlan
+    readonly work: () => Promise<void>
+    readonly keep?: KeepLimits
+  },
 ): Promise<void> => {
   const { plan } = context
   const id = randomBytes(6).toString('hex')
   const journal: Journal = { id, snapshot: join(paths.root, `snapshot-${id}`) }
   const history = createInstallHistory(context.db, () => context.clock.now())
-  await makeSnapshot(paths, { ...context, to: journal.snapshot })
+  try {
+    await makeSnapshot(paths, { ...context, to: journal.snapshot })
+  } catch (error) {
+    if (!(error instanceof AgentError) || error.code !== 'disk_full') throw error
+    // Going back further than this install is worth less than the install.
+    await dropKept(paths.root, () => false)
+    await makeSnapshot(paths, { ...context, to: journal.snapshot })
+  }
   atomicWrite(paths.journal, JSON.stringify(journal))
   history.began({ id, overlay: paths.root, digest: plan.digest, changes: plan.changes })
   try {
@@ -48,7 +61,7 @@ export const inTransaction = async (
   rmSync(paths.journal)
   syncFolder(paths.root)
   history.committed(id)
-  await rm(journal.snapshot, { recursive: true, force: true })
+  await keepSnapshot(journal.snapshot, { root: paths.root, id, limits: context.keep ?? KEEP_LIMITS })
 }
 
 /** Puts the overlay back to what the journal says; nothing when there is no journal. May be repeated. */
@@ -71,7 +84,9 @@ export const rollBack = async (
     } catch (error) {
       throw fileError(error, `cannot put ${paths.env} back`)
     }
-    createInstallHistory(context.db, () => context.clock.now()).rolledBack(journal.id, context.reason)
+    const history = createInstallHistory(context.db, () => context.clock.now())
+    history.rolledBack(journal.id, context.reason)
+    await dropKept(paths.root, history.isCommitted)
     context.report({ type: 'python.rolled-back', subject: paths.env, data: { reason: context.reason } })
   }
   await sweep(paths.root)

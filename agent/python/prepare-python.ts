@@ -1,10 +1,10 @@
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { atomicWrite } from '../platform/files.ts'
 import { checkInstalled, checkWheels } from './check-wheels.ts'
 import type { PythonContext } from './context.ts'
-import { fingerprint, isCompiled, readDistRecord } from './dist-record.ts'
+import { damageOf, fingerprint } from './dist-record.ts'
 import { fetchWheels } from './fetch-wheels.ts'
 import type { PythonFacts } from './inspect-python.ts'
 import { canonicalName, inspectPython } from './inspect-python.ts'
@@ -140,14 +140,8 @@ const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise
     const dist = after.dists.find((one) => canonicalName(one.name) === planned.name)
     if (dist?.location !== paths.site || dist.version !== planned.version)
       throw failed(`${planned.name} is ${dist?.version ?? 'not there'} instead of ${planned.version}`)
-    for (const { path, sizeBytes } of await readDistRecord(dist)) {
-      if (sizeBytes === null || isCompiled(path)) continue
-      const size = await stat(join(paths.site, path)).then(
-        (stats) => stats.size,
-        () => undefined,
-      )
-      if (size !== sizeBytes) throw failed(`${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`)
-    }
+    const damage = await damageOf(dist)
+    if (damage !== undefined) throw failed(damage)
   }
   return after
 }

@@ -13,6 +13,7 @@ import { plan } from './plan.ts'
 import { restart, start, stop } from './process-actions.ts'
 import { ps } from './ps.ts'
 import { pullCheckpoint } from './pull-checkpoint.ts'
+import { pythonCheck, pythonHistory, pythonInstall, pythonPlan, pythonRollback } from './python.ts'
 import { runCancel, runs, runShow } from './runs.ts'
 import { secretLs, secretRm, secretSet } from './secret.ts'
 import { status } from './status.ts'
@@ -41,6 +42,11 @@ export const COMMANDS: readonly Command[] = [
   logs,
   wait,
   workflowCheck,
+  pythonCheck,
+  pythonPlan,
+  pythonInstall,
+  pythonHistory,
+  pythonRollback,
   sync,
   checkpoints,
   pullCheckpoint,
@@ -63,6 +69,7 @@ export const COMMANDS: readonly Command[] = [
 export const FAMILIES: Readonly<Record<string, string>> = {
   run: 'show or cancel one run',
   manifest: 'check a manifest on this machine, or print its schema',
+  python: 'the guarded Python environment',
   context: 'the boxes this machine knows',
   secret: 'the secrets of the box',
   workflow: 'what a ComfyUI workflow needs',

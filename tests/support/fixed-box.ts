@@ -8,6 +8,7 @@ import { getRequestListener } from '@hono/node-server'
 import { createApp } from '../../agent/http/app.ts'
 import type { Box } from '../../agent/http/box.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
+import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shared/contract/python-records.ts'
 import type {
   CheckpointFiles,
   EventRecord,
@@ -17,7 +18,7 @@ import type {
   StatusRecord,
   TokenRow,
 } from '../../shared/contract/records.ts'
-import { aPlan, aStatus } from './fixed-records.ts'
+import { aPlan, aPython, aStatus } from './fixed-records.ts'
 
 /** What the box says; a test changes it while the server runs. */
 export type FixedRecords = {
@@ -25,6 +26,7 @@ export type FixedRecords = {
   plan: PlanRecord
   run: RunRecord | undefined
   processes: ProcessRow[]
+  python: { check: PythonCheck; plan: PythonPlanRecord; installs: PythonInstallRow[] }
   events: EventRecord[]
   tokens: TokenRow[]
   logs: string
@@ -68,6 +70,7 @@ export const startFixedBox = async (options: { readonly version?: string } = {})
     plan: aPlan(),
     run: undefined,
     processes: aStatus().processes,
+    python: aPython(),
     events: [],
     tokens: [],
     logs: '',
@@ -229,6 +232,21 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       },
       checkWorkflow: () => Promise.reject(new AgentError('process_not_ready', 'no ComfyUI runs on this box')),
       createStripper: () => ({ push: (bytes) => Buffer.from(bytes).toString(), end: () => '' }),
+    },
+    python: {
+      check: () => Promise.resolve(records.python.check),
+      plan: () => Promise.resolve(records.python.plan),
+      install: () => {
+        refuse()
+        return Promise.resolve(records.python.installs[0] ?? null)
+      },
+      history: () => Promise.resolve(records.python.installs),
+      rollBack: (id) => {
+        refuse()
+        const install = records.python.installs.find((one) => id === null || one.id === id)
+        if (install === undefined) throw new AgentError('not_found', `no install ${id}`)
+        return Promise.resolve(install)
+      },
     },
     sync: {
       rows: () => records.status.sync,

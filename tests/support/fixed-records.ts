@@ -1,3 +1,4 @@
+import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shared/contract/python-records.ts'
 import type { PlanRecord, RunRecord, StatusRecord } from '../../shared/contract/records.ts'
 
 const AT = '2026-11-21T10:00:00.000Z'
@@ -110,4 +111,36 @@ export const aPlan = (change: Partial<PlanRecord> = {}): PlanRecord => ({
   estimate: { downloadBytes: 1_234_567, seconds: 65, usd: null },
   unchecked: ['the size of vae/x.safetensors'],
   ...change,
+})
+
+/** A Python with one install into its overlay. */
+export const aPython = (): {
+  check: PythonCheck
+  plan: PythonPlanRecord
+  installs: PythonInstallRow[]
+} => ({
+  check: {
+    interpreter: '/venv/main/bin/python',
+    version: '3.11.7',
+    overlay: '/var/lib/gpu-agent/python/0123456789ab/env',
+    packages: 70,
+    sharedObjects: 306,
+    protected: [
+      { name: 'numpy', version: '2.2.6' },
+      { name: 'torch', version: '2.9.1+cu128' },
+    ],
+    problems: [],
+  },
+  plan: { changes: [{ name: 'natsort', from: null, to: '8.4.0' }], problems: [] },
+  installs: [
+    {
+      id: 'aaaaaaaaaaaa',
+      state: 'committed',
+      changes: [{ name: 'natsort', from: null, to: '8.4.0' }],
+      reason: null,
+      beganAt: '2026-11-21T10:00:00.000Z',
+      endedAt: '2026-11-21T10:00:09.000Z',
+      canRollBack: true,
+    },
+  ],
 })
