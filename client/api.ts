@@ -68,6 +68,15 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
         }),
       ),
 
+    /** Hashes of the chunks of one file; the box reads the file for it once. */
+    checkpointChunks: (file: Pick<CheckpointFileAsk, 'name' | 'sync' | 'digest' | 'path'>) =>
+      unwrap(
+        within(PLAN_MS).checkpoints[':name'].chunks.$get({
+          param: { name: encode(file.name) },
+          query: { sync: file.sync, path: file.path, digest: file.digest },
+        }),
+      ),
+
     // Its data is any JSON, a type that refers to itself: the compiler cannot walk it as it does the others.
     events: async (page: { after?: number; limit?: number }) => {
       const reply = await v1.events.$get({

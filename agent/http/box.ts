@@ -2,6 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import type {
   CheckpointFiles,
   CheckpointRow,
+  ChunkHashes,
   DownloadRow,
   ProcessRow,
   RunRecord,
@@ -69,5 +70,9 @@ export type Box = {
       path: string
       digest: string
     }): Promise<{ readonly handle: FileHandle; readonly sizeBytes: number; readonly etag: string }>
+    checkpointChunks(
+      of: { sync: string | null; name: string; path: string; digest: string },
+      context: { signal: AbortSignal },
+    ): Promise<ChunkHashes>
   }
 }

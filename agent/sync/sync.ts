@@ -2,13 +2,14 @@ import { mkdirSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
-import type { CheckpointFiles, CheckpointRow, SyncRow } from '../../shared/contract/records.ts'
+import type { CheckpointFiles, CheckpointRow, ChunkHashes, SyncRow } from '../../shared/contract/records.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
 import { errorText } from '../platform/files.ts'
 import type { Log } from '../platform/log.ts'
 import type { CheckpointName, OpenCheckpointFile } from './checkpoints.ts'
 import { createCheckpoints } from './checkpoints.ts'
+import { createHashChunks } from './chunk-hashes.ts'
 import { createHashFile } from './file-hashes.ts'
 import type { FlushOptions, FlushReport } from './flush-units.ts'
 import { keepSynced } from './keep-synced.ts'
@@ -58,6 +59,7 @@ export const createSync = (deps: SyncDeps) => {
   let serviceSignal: AbortSignal | undefined
   const served = new Map<string, Promise<void>>()
   const checkpoints = createCheckpoints({ runs: () => runs.map(({ run }) => run), hashFile })
+  const hashChunks = createHashChunks(store)
 
   const createRun = (planned: PlannedSync): Running => ({
     run: createSyncRun(planned, {
@@ -188,6 +190,22 @@ export const createSync = (deps: SyncDeps) => {
       which: CheckpointName & { path: string; digest: string },
       { signal }: { signal: AbortSignal } = neverAborted(),
     ): Promise<OpenCheckpointFile> => checkpoints.open(which, signal),
+
+    /**
+     * Hashes of the chunks of one file of the checkpoint that has this digest.
+     * @throws AgentError not_found, checkpoint_changed, unsafe_path
+     */
+    checkpointChunks: async (
+      which: CheckpointName & { path: string; digest: string },
+      { signal }: { signal: AbortSignal } = neverAborted(),
+    ): Promise<ChunkHashes> => {
+      const { handle, path } = await checkpoints.open(which, signal)
+      try {
+        return await hashChunks({ handle, path }, { signal })
+      } finally {
+        await handle.close()
+      }
+    },
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Chunk } from '../../shared/contract/chunks.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
 import { connectionError } from '../connection.ts'
@@ -5,7 +6,6 @@ import { isPassing } from '../event-stream.ts'
 import type { Reply } from '../transport.ts'
 import { backoffMs, sleep } from '../wait.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
-import type { Chunk } from './journal.ts'
 
 export type FetchDeps = {
   readonly api: Api

@@ -2,20 +2,8 @@ import { createHash } from 'node:crypto'
 import { closeSync, openSync, writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
 import { readFile } from 'node:fs/promises'
+import type { Chunk } from '../../shared/contract/chunks.ts'
 import type { CheckpointFile } from './checkpoint.ts'
-
-/** 8 MiB: large enough for a fast link, small enough to lose little when it drops. */
-export const CHUNK_BYTES = 8 * 2 ** 20
-
-/** A part of a file; `end` is the last byte’s offset. */
-export type Chunk = { readonly index: number; readonly start: number; readonly end: number }
-
-export const chunksOf = (sizeBytes: number): Chunk[] =>
-  Array.from({ length: Math.ceil(sizeBytes / CHUNK_BYTES) }, (_, index) => ({
-    index,
-    start: index * CHUNK_BYTES,
-    end: Math.min(sizeBytes, (index + 1) * CHUNK_BYTES) - 1,
-  }))
 
 /**
  * Which chunks have arrived, each with the hash of its bytes: one JSON line a chunk, appended when the chunk has been
@@ -25,11 +13,17 @@ export const chunksOf = (sizeBytes: number): Chunk[] =>
 export type Journal = {
   /** Notes that a chunk has been written. */
   add(file: CheckpointFile, chunk: Chunk, bytes: Uint8Array): void
-  /** The chunks of a file whose bytes in `handle` are still what arrived; reads them all. */
-  intact(file: CheckpointFile, handle: FileHandle, onRead: (bytes: number) => void): Promise<Set<number>>
+  /** Which of the chunks of a file are in `handle` with the bytes that arrived; reads them all. */
+  intact(file: CheckpointFile, written: Written): Promise<Set<number>>
   /** Forgets what is known of a file: its bytes as a whole turned out wrong. */
   drop(file: CheckpointFile): void
   close(): void
+}
+
+type Written = {
+  readonly handle: FileHandle
+  readonly chunks: readonly Chunk[]
+  readonly onRead: () => void
 }
 
 /** Opens the journal of an unfinished pull, or begins one. A line torn by a crash is passed over. */
@@ -53,15 +47,15 @@ export const openJournal = async (path: string): Promise<Journal> => {
       chunksKnown(file).set(chunk.index, hash)
       write({ file: keyOf(file), chunk: chunk.index, hash })
     },
-    intact: async (file, handle, onRead) => {
+    intact: async (file, { handle, chunks, onRead }) => {
       const found = new Set<number>()
       const hashes = chunksKnown(file)
-      for (const chunk of chunksOf(file.sizeBytes)) {
+      for (const chunk of chunks) {
         const hash = hashes.get(chunk.index)
         if (hash === undefined) continue
         const bytes = await readChunk(handle, chunk)
         if (sha256Of(bytes) === hash) found.add(chunk.index)
-        onRead(bytes.byteLength)
+        onRead()
       }
       return found
     },

@@ -2,13 +2,15 @@ import { constants, copyFile, mkdir, open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import pLimit from 'p-limit'
+import type { Chunk } from '../../shared/contract/chunks.ts'
+import { chunksOf } from '../../shared/contract/chunks.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import { fetchChunk } from './fetch-chunk.ts'
 import { hashFile, isThatFile } from './hash-file.ts'
-import type { Chunk, Journal } from './journal.ts'
-import { chunksOf } from './journal.ts'
+import type { Journal } from './journal.ts'
+import { reuseChunks } from './reuse-chunks.ts'
 import { joinInside } from './safe-path.ts'
 import type { Meter } from './speed.ts'
 
@@ -67,12 +69,14 @@ const pullFile = async (one: OneFile, deps: PullFileDeps): Promise<void> => {
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644)
   try {
     await handle.truncate(file.sizeBytes)
-    await fetchMissing(one, handle, deps)
+    const earlier = joinInside(deps.earlier, file.path)
+    const chunks = (await reuseChunks(one, handle, { ...deps, earlier })) ?? chunksOf(file.sizeBytes)
+    await fetchMissing(one, handle, { ...deps, chunks })
     if ((await hashFile(path, deps.signal)) !== file.sha256) {
       // A byte was flipped on the way, in a chunk that cannot be told: the file comes once more.
       deps.journal.drop(file)
       deps.meter.reused(-file.sizeBytes, file.path)
-      await fetchMissing(one, handle, deps)
+      await fetchMissing(one, handle, { ...deps, chunks })
       if ((await hashFile(path, deps.signal)) !== file.sha256) throw mismatch(file, deps.journal)
     }
     await handle.sync()
@@ -100,11 +104,10 @@ const takeEarlier = async (file: CheckpointFile, path: string, deps: PullFileDep
 const fetchMissing = async (
   { checkpoint, file }: OneFile,
   handle: FileHandle,
-  deps: PullFileDeps,
+  deps: PullFileDeps & { readonly chunks: readonly Chunk[] },
 ): Promise<void> => {
-  const { api, signal, journal, meter, onWaiting } = deps
-  const here = await journal.intact(file, handle, () => signal.throwIfAborted())
-  const chunks = chunksOf(file.sizeBytes)
+  const { api, signal, journal, meter, onWaiting, chunks } = deps
+  const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
   const bytesHere = chunks
     .filter(({ index }) => here.has(index))
     .reduce((sum, chunk) => sum + lengthOf(chunk), 0)

@@ -153,6 +153,10 @@ export const CheckpointFiles = z.object({
 })
 export type CheckpointFiles = z.infer<typeof CheckpointFiles>
 
+/** SHA-256 of each chunk of a file (chunks.ts), in order; `headerBytes`: the length of the first one where it is a header. */
+export const ChunkHashes = z.object({ headerBytes: bytes, hashes: z.array(z.string()) })
+export type ChunkHashes = z.infer<typeof ChunkHashes>
+
 export const ModelRow = z.object({
   path: z.string(),
   source: z.string().nullable(),

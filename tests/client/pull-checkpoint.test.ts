@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
 import {
   existsSync,
   mkdirSync,
@@ -150,11 +151,10 @@ describe('what goes wrong on this side', () => {
   test('case S46: a part that was damaged between two attempts is fetched again, and no other', async () => {
     await killedPull()
     const journal = readFileSync(join(`${target()}.partial`, 'journal.jsonl'), 'utf8')
-    const line = JSON.parse(journal.split('\n').find((text) => text.includes('model')) ?? '') as {
-      chunk: number
-    }
-    const file = openSync(join(`${target()}.partial`, 'files', 'model.safetensors'), 'r+')
-    writeSync(file, Buffer.alloc(64), 0, 64, line.chunk * 8 * MIB + 100)
+    const line = JSON.parse(journal.split('\n').find(Boolean) ?? '') as { file: string; chunk: number }
+    const path = line.file.slice(line.file.indexOf(' ') + 1)
+    const file = openSync(join(`${target()}.partial`, 'files', path), 'r+')
+    writeSync(file, Buffer.alloc(4), 0, 4, line.chunk * 8 * MIB)
     closeSync(file)
     const { code } = await pull()
     expect(code).toBe(EXIT.done)
@@ -241,6 +241,34 @@ describe('what goes wrong on the box', () => {
       ({ url, headers }) => url.includes('model') && headers.range === 'bytes=0-8388607',
     )
     expect(weights).toHaveLength(1)
+  })
+
+  test('case S47: of a file with another version here only what differs is fetched, though its header grew', async () => {
+    const folder = join(box.home, 'tensors')
+    const data = randomBytes(40 * MIB)
+    const write = (header: string): void => {
+      const length = Buffer.alloc(8)
+      length.writeBigUInt64LE(BigInt(header.length))
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(join(folder, 'w.safetensors'), Buffer.concat([length, Buffer.from(header), data]))
+    }
+    const describeIt = (): MadeCheckpoint => {
+      const bytes = readFileSync(join(folder, 'w.safetensors'))
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      const files = [{ path: 'w.safetensors', sizeBytes: bytes.length, sha256 }]
+      return describeCheckpoint({ folder, name: NAME, files })
+    }
+    write('{"__metadata__":{}}')
+    box.records.checkpoint = describeIt()
+    expect((await pull()).code).toBe(EXIT.done)
+    data.fill(7, 20 * MIB, 20 * MIB + 100)
+    write('{"__metadata__":{"step":"200"}}')
+    const changed = describeIt()
+    box.records.checkpoint = changed
+    box.requests.length = 0
+    expect((await pull()).code).toBe(EXIT.done)
+    expect(holds(target(), changed)).toBe(true)
+    expect(chunkRequests()).toBe(2)
   })
 
   test('case S47: a checkpoint that never rests is given up with 1', async () => {

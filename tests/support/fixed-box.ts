@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import { createApp } from '../../agent/http/app.ts'
 import type { Box } from '../../agent/http/box.ts'
+import { createHashChunks } from '../../agent/sync/chunk-hashes.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shared/contract/python-records.ts'
 import type {
@@ -278,6 +279,15 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         )
         const handle = await open(join(folder, path))
         return { handle, sizeBytes: file.sizeBytes, etag: `"sha256-${file.sha256}"` }
+      },
+      checkpointChunks: async ({ name, path }, { signal }) => {
+        const handle = await open(join(checkpoint(name).folder, path))
+        try {
+          const nothingKnown = { hash: () => undefined, saveHash: () => undefined }
+          return await createHashChunks(nothingKnown)({ handle, path }, { signal })
+        } finally {
+          await handle.close()
+        }
       },
     },
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { CheckpointFiles, CheckpointRow, SyncRow } from '../../../shared/contract/records.ts'
+import { CheckpointFiles, CheckpointRow, ChunkHashes, SyncRow } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { answerFile } from '../ranges.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
@@ -55,6 +55,21 @@ export const syncRoutes = (box: Box) =>
       async (c) => {
         const { name } = c.req.valid('param')
         return c.json(await box.sync.checkpointFiles({ name, sync: c.req.valid('query').sync ?? null }), 200)
+      },
+    )
+    .openapi(
+      route('read', {
+        method: 'get',
+        path: '/checkpoints/{name}/chunks',
+        summary: 'Hashes of the chunks of one file, to fetch only what an earlier version lacks',
+        request: { params: Name, query: OfSync.extend({ path: z.string(), digest: z.string() }) },
+        responses: { 200: json(ChunkHashes, 'Hashes') },
+      }),
+      async (c) => {
+        const { sync, path, digest } = c.req.valid('query')
+        const { name } = c.req.valid('param')
+        const which = { name, sync: sync ?? null, path, digest }
+        return c.json(await box.sync.checkpointChunks(which, { signal: c.req.raw.signal }), 200)
       },
     )
     .openapi(

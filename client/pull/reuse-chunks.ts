@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
+import { constants, open } from 'node:fs/promises'
+import type { Chunk } from '../../shared/contract/chunks.ts'
+import { CHUNK_BYTES, chunksOf } from '../../shared/contract/chunks.ts'
+import type { Api } from '../api.ts'
+import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import type { Journal } from './journal.ts'
+
+export type ReuseDeps = {
+  readonly api: Api
+  readonly journal: Journal
+  readonly signal: AbortSignal
+  /** Where an earlier version of the file may lie. */
+  readonly earlier: string
+}
+
+/**
+ * Takes from an earlier version of a file what is still equal, so that only the rest is fetched: frozen layers, a
+ * header that grew, what was appended. Weights that were all trained on have nothing in common; then it costs reading
+ * both files once.
+ * @returns the chunks that the file is to be fetched in; undefined when there is nothing to take from
+ */
+export const reuseChunks = async (
+  { checkpoint, file }: { checkpoint: Checkpoint; file: CheckpointFile },
+  handle: FileHandle,
+  deps: ReuseDeps,
+): Promise<readonly Chunk[] | undefined> => {
+  const { api, journal, signal } = deps
+  if (file.sizeBytes <= CHUNK_BYTES) return undefined
+  const earlier = await open(deps.earlier, constants.O_RDONLY | constants.O_NOFOLLOW).catch(() => undefined)
+  if (!earlier) return undefined
+  try {
+    const stats = await earlier.stat()
+    if (!stats.isFile() || stats.size === 0) return undefined
+    const { name, sync, digest } = checkpoint
+    const wanted = await api.checkpointChunks({ name, sync, digest, path: file.path })
+    if (wanted.headerBytes >= file.sizeBytes) return undefined
+    const chunks = chunksOf(file.sizeBytes, wanted.headerBytes)
+    const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
+    const missing = new Map<string, Chunk[]>()
+    for (const chunk of chunks) {
+      const hash = wanted.hashes[chunk.index]
+      if (hash !== undefined && !here.has(chunk.index))
+        missing.set(hash, [...(missing.get(hash) ?? []), chunk])
+    }
+    const headerBytes = file.path.endsWith('.safetensors') ? await readHeaderBytes(earlier, stats.size) : 0
+    for (const old of chunksOf(stats.size, headerBytes)) {
+      signal.throwIfAborted()
+      const bytes = Buffer.alloc(old.end - old.start + 1)
+      await earlier.read(bytes, 0, bytes.byteLength, old.start)
+      for (const chunk of missing.get(createHash('sha256').update(bytes).digest('hex')) ?? []) {
+        await handle.write(bytes, 0, bytes.byteLength, chunk.start)
+        journal.add(file, chunk, bytes)
+      }
+    }
+    return chunks
+  } finally {
+    await earlier.close()
+  }
+}
+
+const readHeaderBytes = async (handle: FileHandle, sizeBytes: number): Promise<number> => {
+  const length = Buffer.alloc(8)
+  await handle.read(length, 0, 8, 0)
+  const headerBytes = 8 + Number(length.readBigUInt64LE())
+  return headerBytes < Math.min(sizeBytes, 2 ** 27) ? headerBytes : 0
+}
