@@ -5,6 +5,7 @@ import { completion } from './completion.ts'
 import { contextLs, contextRm, contextUse } from './context.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
+import { install } from './install.ts'
 import { logs } from './logs.ts'
 import { manifestCheck, manifestSchema } from './manifest.ts'
 import { models } from './models.ts'
@@ -50,6 +51,7 @@ export const COMMANDS: readonly Command[] = [
   sync,
   checkpoints,
   pullCheckpoint,
+  install,
   pair,
   contextLs,
   contextUse,
