@@ -17,6 +17,8 @@ export type Pace = {
 const FIRST_TARGET = 4
 /** Reports of hosts that collapse under 64 streams stop here. */
 const MOST_TARGET = 32
+/** To all hosts together, beside the first of each file: every connection holds two buffers. */
+const MOST_IN_ALL = 32
 /** New connections need a moment before they count. */
 const SETTLE_MS = 300
 const MEASURE_MS = 500
@@ -33,7 +35,7 @@ const COLLAPSE_MS = 5_000
  * goes back when it did not help, and halves when the host refuses or everything collapses. No fixed number is right:
  * on a capped line every second connection is waste, on a content network one connection is a tenth of the line.
  */
-export const createPace = (nowMs: () => number): Pace => {
+export const createPace = (nowMs: () => number, all: { open: number } = { open: 0 }): Pace => {
   let open = 0
   let target = FIRST_TARGET
   let kept = FIRST_TARGET
@@ -104,7 +106,7 @@ export const createPace = (nowMs: () => number): Pace => {
 
   return {
     mayOpen: () => {
-      if (open < target) return true
+      if (open < target) return all.open < MOST_IN_ALL
       wantsMore = true
       return false
     },
@@ -112,9 +114,11 @@ export const createPace = (nowMs: () => number): Pace => {
     opened: () => {
       if (open === 0) measureAgain(SETTLE_MS)
       open += 1
+      all.open += 1
     },
     closed: () => {
       open -= 1
+      all.open -= 1
       // The end of a file says nothing about the host.
       measureAgain(SETTLE_MS)
     },
@@ -150,8 +154,9 @@ export const createPace = (nowMs: () => number): Pace => {
 /** One pace for each host, remembered as long as the program runs. */
 export const createPaces = (nowMs: () => number): ((host: string) => Pace) => {
   const paces = new Map<string, Pace>()
+  const all = { open: 0 }
   return (host) => {
-    const known = paces.get(host) ?? createPace(nowMs)
+    const known = paces.get(host) ?? createPace(nowMs, all)
     paces.set(host, known)
     return known
   }

@@ -18,6 +18,8 @@ export type SocketOptions = {
   readonly turn: number
   readonly onread: OnReadOpts
   readonly signal: AbortSignal
+  /** How names are looked up; as the system does by default. */
+  readonly lookUp?: (host: string) => Promise<readonly { readonly address: string }[]>
 }
 
 /** What one address may take while another is left. */
@@ -51,12 +53,15 @@ export const openSocket = async (url: URL, options: SocketOptions): Promise<Sock
 
 const bareHost = (url: URL): string => url.hostname.replace(/^\[|\]$/g, '')
 
-const addressesOf = async (url: URL, { policy, turn, signal }: SocketOptions): Promise<readonly string[]> => {
+const addressesOf = async (
+  url: URL,
+  { policy, turn, signal, lookUp }: SocketOptions,
+): Promise<readonly string[]> => {
   const host = bareHost(url)
   if (isIP(host) !== 0) return [host]
   let found: readonly { readonly address: string }[]
   try {
-    found = await lookup(host, { all: true })
+    found = await (lookUp ? lookUp(host) : lookup(host, { all: true }))
   } catch (error) {
     signal.throwIfAborted()
     throw new AgentError('source_unavailable', `${url.host} cannot be reached (${errorText(error)})`, {

@@ -6,11 +6,11 @@ export type Slabs = {
   trim(): void
 }
 
-/** Half a megabyte is written at once: few system calls, and 32 connections with two each stay below 45 MB. */
-export const PIECE_BYTES = 512 * 2 ** 10
+/** Written at once: few system calls, and 40 connections with two slabs each stay at 40 MB. */
+export const PIECE_BYTES = 384 * 2 ** 10
 
 /** Decrypted bytes that still come after a TLS connection was told to pause: what it had read at that moment. */
-const SLACK_BYTES = 128 * 2 ** 10
+const SLACK_BYTES = 96 * 2 ** 10
 
 export const createSlabs = (): Slabs => {
   let free: Buffer[] = []

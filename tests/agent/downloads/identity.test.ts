@@ -100,7 +100,7 @@ test('case 16: a file that shrank at its source is started over once, without a 
   expect(hopeless.hub.requests.filter((request) => request.at === 'cdn').length).toBeLessThan(20)
 })
 
-test('case 14: a plain address that answers a part of itself unasked is completed by ranges', async () => {
+test('case 14: a part that is shorter than what was asked for is taken for what it says, and the rest is fetched', async () => {
   await using bench = await startBench({
     files: [
       {

@@ -91,6 +91,13 @@ test('case 60: a mirror takes over from a host that accepts connections and neve
   }
 })
 
+test('case 60: a name that does not exist is given up for the mirror', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: MB }] })
+  const { sha256 } = bench.hub.file(path).content
+  const from = [`https://no-such-host.invalid/${path}`, `${bench.hub.mirrorUrl}/${path}`]
+  expect(await bench.fetch(bench.planned(path, { from, sha256 }))).toMatchObject({ state: 'done' })
+})
+
 test('the number of connections follows what they bring together: up while it helps, down on a refusal', () => {
   let now = 0
   const pace = createPace(() => now)
