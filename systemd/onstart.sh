@@ -15,19 +15,27 @@ if [ "${1:-}" != --loop ]; then
 fi
 
 export HOME="${HOME:-/root}"
-wait=1
-while :; do
+pause=1 stopping='' pid=''
+# Whoever ends the loop (docker stop, an upgrade) ends the agent, which gets its time to leave its state in order.
+trap 'stopping=yes; kill -TERM "$pid" 2>/dev/null || true' TERM INT
+while [ -z "$stopping" ]; do
   began=$(date +%s)
+  "$agentd" &
+  pid=$!
   status=0
-  "$agentd" || status=$?
+  wait "$pid" || status=$?
+  if [ -n "$stopping" ]; then
+    wait "$pid" || true
+    exit 0
+  fi
   case $status in
     # 0: it was asked to stop. 2, 3, 8: wrong flags, a home that cannot be used, another agent; again would be the same.
     0 | 2 | 3 | 8) exit "$status" ;;
   esac
   # Half a minute without a crash is a good start; otherwise wait twice as long as before, half a minute at most.
-  if [ $(($(date +%s) - began)) -ge 30 ]; then wait=1; fi
-  echo "agentd ended with status $status; starting it again in $wait s"
-  sleep "$wait"
-  wait=$((wait * 2))
-  if [ "$wait" -gt 30 ]; then wait=30; fi
+  if [ $(($(date +%s) - began)) -ge 30 ]; then pause=1; fi
+  echo "agentd ended with status $status; starting it again in $pause s"
+  sleep "$pause"
+  pause=$((pause * 2))
+  if [ "$pause" -gt 30 ]; then pause=30; fi
 done

@@ -185,6 +185,14 @@ describe('what starts the agent at boot', () => {
       expect(code).toBe(0)
       expect(stdout.match(/starting it again/g)).toHaveLength(1)
 
+      // Whoever ends the loop ends the agent in order, as docker stop does.
+      const child = spawn(onstart, ['--loop'], { env: { PATH: process.env['PATH'], ...env }, stdio: 'ignore' })
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      const third = await pid()
+      child.kill('SIGTERM')
+      expect(await ended).toBe(0)
+      expect(existsSync(`/proc/${third}`)).toBe(false)
+
       // As the container's own script calls it: in the background, with a log.
       expect(await runProgram([onstart], { env })).toMatchObject({ code: 0, stdout: '', stderr: '' })
       process.kill(await pid(), 'SIGTERM')
