@@ -4,7 +4,7 @@ import type { Clock } from '../platform/clock.ts'
 import type { DataAddress } from './data-address.ts'
 import type { Pace } from './pace.ts'
 import type { PartFile } from './part-file.ts'
-import type { SlowRules } from './slow-lines.ts'
+import type { SlowRules } from './slow-rules.ts'
 import type { SourceRules } from './source-rules.ts'
 
 /** How much one file may ask of the network. */
