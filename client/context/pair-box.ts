@@ -45,7 +45,8 @@ export const pairSsh = async (
   const places = tunnelPlaces(asked.target, environment)
   const paired = await pairOverSsh(asked.agentd, { target: asked.target, places, environment, signal })
   const before = await readContexts(environment)
-  const made = await storeContext({ ...paired, name: asked.name }, call)
+  const known = Object.entries(before.contexts).find(([, one]) => one.target === targetText(paired.target))
+  const made = await storeContext({ ...paired, name: asked.name ?? known?.[0] }, call)
   const old = before.contexts[made.name]
   if (old?.agentId === made.agentId && old.target.startsWith('ssh://'))
     await revoke(old.token, { target: paired.target, token: paired.token }, call)

@@ -160,7 +160,12 @@ describe.skipIf(noSshServer !== undefined)(
     test('pairing again makes a new token, and the old one is worth nothing', async () => {
       const old = storedToken()
       const others = (await pairedTokens()).length
-      expect(await pair()).toMatchObject({ code: 0, stderr: '' })
+      // Without a name it keeps the one that it has here.
+      expect(await agentctl('pair', server.target, '--agentd', agentd())).toMatchObject({
+        code: 0,
+        stderr: '',
+      })
+      expect((await agentctl('context', 'ls', '--json')).stdout.match(/"name"/g)).toHaveLength(1)
       expect(storedToken()).not.toBe(old)
       expect(await pairedTokens()).toHaveLength(others)
       const env = { ...server.env, AGENTCTL_HOST: `ssh://${server.target}${home}/run/agent.sock` }

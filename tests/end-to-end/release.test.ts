@@ -186,7 +186,10 @@ describe('what starts the agent at boot', () => {
       expect(stdout.match(/starting it again/g)).toHaveLength(1)
 
       // Whoever ends the loop ends the agent in order, as docker stop does.
-      const child = spawn(onstart, ['--loop'], { env: { PATH: process.env['PATH'], ...env }, stdio: 'ignore' })
+      const child = spawn(onstart, ['--loop'], {
+        env: { PATH: process.env['PATH'], ...env },
+        stdio: 'ignore',
+      })
       const ended = new Promise((resolve) => child.once('exit', resolve))
       const third = await pid()
       child.kill('SIGTERM')
