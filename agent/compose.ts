@@ -111,6 +111,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     report,
     log,
     environment,
+    allowHosts,
   }
   const processes = createProcesses({
     stateFolder,

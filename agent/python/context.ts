@@ -15,5 +15,9 @@ export type PythonContext = {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** False: the machine's pip.conf files are not read. */
   readonly readPipConfig?: boolean
+  /** Hosts that git may reach without https. */
+  readonly allowHosts?: readonly string[]
+  /** Folders with wheels that were built here; pip looks into them too. */
+  readonly wheelFolders?: readonly string[]
   readonly signal: AbortSignal
 }

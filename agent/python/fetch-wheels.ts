@@ -54,7 +54,8 @@ export const fetchWheels = async (dists: readonly PlannedDist[], context: FetchC
   }
 }
 
-const sha256Of = async (path: string): Promise<string> => {
+/** The sha256 of a file, in hexadecimal digits. */
+export const sha256Of = async (path: string): Promise<string> => {
   const hash = createHash('sha256')
   await pipeline(createReadStream(path), hash)
   return hash.digest('hex')

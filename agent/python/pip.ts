@@ -55,6 +55,8 @@ export const readPipSettings = async (prefix: string, context: PythonContext): P
     const value = fromEnvironment[pipVariable(setting)] ?? fromFiles.get(setting)
     if (value !== undefined) environment[pipVariable(setting)] = value
   }
+  const folders = [environment['PIP_FIND_LINKS'] ?? '', ...(context.wheelFolders ?? [])].filter(Boolean)
+  if (folders.length > 0) environment['PIP_FIND_LINKS'] = folders.join(' ')
   const files = context.environment['PIP_CONSTRAINT'] ?? fromFiles.get('constraint') ?? ''
   return { environment, constraints: await readConstraints(files, context) }
 }

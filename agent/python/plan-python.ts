@@ -5,34 +5,44 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Python } from '../../shared/manifest/schema.ts'
 import { coupledDists } from './abi/coupled-dists.ts'
+import type { BuiltWheel, GitInstall } from './built-wheels.ts'
+import { missingBuilds } from './built-wheels.ts'
 import { checkResolution } from './check-resolution.ts'
 import type { PythonContext } from './context.ts'
+import { nodeFolderName } from './custom-nodes.ts'
 import type { OpenRequest } from './explain.ts'
 import { explainRefusal } from './explain.ts'
 import type { PythonFacts, WeighedPython } from './inspect-python.ts'
 import { canonicalName, inspectPython, weighRequirements } from './inspect-python.ts'
 import type { PythonUse } from './overlay.ts'
 import { overlayExists, overlayPaths, overlayRoot, pythonUse } from './overlay.ts'
+import { readInstalls } from './read-installs.ts'
 import type { PipSettings } from './pip.ts'
 import { readPipSettings, withIndexes } from './pip.ts'
 import type { ProtectedDists } from './protected.ts'
 import { constraintLines, protectedDists } from './protected.ts'
 import type { Requirement, RequirementFiles } from './requirement-files.ts'
 import { problemAt, readRequirementFiles } from './requirement-files.ts'
-import { isDirectRequirement } from './requirement-lines.ts'
 import type { PlannedDist } from './resolve.ts'
 import { resolveRequests } from './resolve.ts'
 import { withScratchPython } from './scratch.ts'
 import { sortRequests } from './sort-requests.ts'
 
-/** The manifest's `python`, and requirements files that its custom nodes brought. */
-export type PythonRequest = Python & { readonly requirementFiles?: readonly string[] }
+/** The manifest's `python`, and what came to it: requirements files of custom nodes, wheels that were built. */
+export type PythonRequest = Python & {
+  readonly requirementFiles?: readonly string[]
+  /** Wheels of its git entries, once they are built. */
+  readonly built?: readonly BuiltWheel[]
+}
 
 export type PythonChange = { readonly name: string; readonly from: string | null; readonly to: string }
 
 /** What would be installed, and everything that is wrong with it. Nothing was changed to find out. */
 export type PythonPlan = PythonUse & {
+  readonly request: PythonRequest
   readonly base: PythonFacts
+  /** What has to be built first; its changes are known only then. */
+  readonly builds: readonly GitInstall[]
   /** The folder of the overlay that is installed into; it need not exist yet. */
   readonly root: string
   readonly changes: readonly PythonChange[]
@@ -60,7 +70,8 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
     patterns: request.requirements,
     paths: (request.requirementFiles ?? []).filter((file) => existsSync(file)),
   })
-  const installs = readInstalls(request)
+  const built = request.built ?? []
+  const installs = readInstalls(request.install, built)
   const wishes = [...files.requirements, ...installs.requirements]
   const top = await weighTop(base, { ...context, root, wishes: [...wishes, ...files.constraints] })
   // What an earlier install brought may be replaced: its successor is checked like any other.
@@ -72,22 +83,33 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
   const resolved =
     sorted.open.length === 0
       ? { dists: [], problems: [] }
-      : await resolveOpen(sorted.open, { ...context, top, files, protectedSet, settings })
+      : await resolveOpen(sorted.open, { ...context, top, files, protectedSet, settings, built })
+  const builds = request.built
+    ? []
+    : missingBuilds(installs.builds, { env: overlayPaths(root, base.version).env, dists: top.dists })
+  const dists = [...built.map(plannedBuild), ...withoutBuilt(resolved.dists, built)]
   return {
     ...pythonUse(overlayPaths(root, base.version)),
+    request,
     base,
+    builds,
     root,
-    changes: resolved.dists.map((dist) => ({
-      name: dist.name,
-      from: versionIn(top, dist.name),
-      to: dist.version,
-    })),
-    dists: resolved.dists,
-    problems: [...files.problems, ...installs.problems, ...sorted.problems, ...resolved.problems],
+    changes: [
+      ...builds.map(({ git, ref }) => ({ name: nodeFolderName(git), from: null, to: `built from ${ref}` })),
+      ...dists.map((dist) => ({ name: dist.name, from: versionIn(top, dist.name), to: dist.version })),
+    ],
+    dists,
+    problems: [
+      ...files.problems,
+      ...installs.problems,
+      ...sorted.problems,
+      ...resolved.problems,
+      ...refuseBuilt(built, protectedSet),
+    ],
     constraints: constraintLines(protectedSet, settings.constraints),
     indexes: files.indexes,
     imports: request.imports,
-    digest: digestOf({ base, dists: top.dists, wishes, request, resolved: resolved.dists }),
+    digest: digestOf({ base, dists: top.dists, wishes, request, resolved: dists, builds }),
   }
 }
 
@@ -106,33 +128,12 @@ const weighTop = async (
   })
 }
 
-const readInstalls = (request: Python): { requirements: Requirement[]; problems: Problem[] } => {
-  const requirements: Requirement[] = []
-  const problems: Problem[] = []
-  for (const one of request.install) {
-    const spec = 'spec' in one ? one.spec.trim() : one.git
-    const source = { kind: 'install', spec, noDeps: one.no_deps } as const
-    const refuse = (code: Problem['code'], message: string) =>
-      problems.push(problemAt(code, source, { subject: spec, message }))
-    if ('git' in one)
-      refuse('not_supported', 'installs from git are not supported yet; give a version with a wheel')
-    else if (isDirectRequirement(spec))
-      refuse(
-        'not_supported',
-        'paths and addresses are not installed; write name==version and put the folder into PIP_FIND_LINKS',
-      )
-    else if (/\s-/.test(spec) || /[\r\n]/.test(spec))
-      refuse('requirement_invalid', 'options do not belong into a spec')
-    else requirements.push({ text: spec, source, hashes: [] })
-  }
-  return { requirements, problems }
-}
-
 type OpenContext = PythonContext & {
   readonly top: WeighedPython
   readonly files: RequirementFiles
   readonly protectedSet: ProtectedDists
   readonly settings: PipSettings
+  readonly built: readonly BuiltWheel[]
 }
 
 const resolveOpen = async (
@@ -140,7 +141,11 @@ const resolveOpen = async (
   context: OpenContext,
 ): Promise<{ dists: readonly PlannedDist[]; problems: readonly Problem[] }> => {
   const { top, files, protectedSet, settings } = context
-  const openConstraints = [...settings.constraints, ...boundsOf(files, { top, protectedSet })]
+  const openConstraints = [
+    ...settings.constraints,
+    ...boundsOf(files, { top, protectedSet }),
+    ...context.built.map(({ name, version }) => `${name}===${version}`),
+  ]
   const constraints = constraintLines(protectedSet, openConstraints)
   await mkdir(context.folder, { recursive: true })
   return withScratchPython(top, context, async (scratch) => {
@@ -182,6 +187,29 @@ const boundsOf = (
   )
 }
 
+const plannedBuild = ({ name, version, sha256, requires }: BuiltWheel): PlannedDist => ({
+  name,
+  version,
+  sha256,
+  requested: true,
+  requires,
+})
+
+const withoutBuilt = (dists: readonly PlannedDist[], built: readonly BuiltWheel[]): readonly PlannedDist[] =>
+  dists.filter((dist) => built.every(({ name }) => name !== dist.name))
+
+/** A repository may hold any name: building torch does not make it less protected. */
+const refuseBuilt = (built: readonly BuiltWheel[], protectedSet: ProtectedDists): Problem[] =>
+  built
+    .filter(({ name }) => protectedSet.has(name))
+    .map(({ name, git, version }) =>
+      problemAt(
+        'install_blocked',
+        { kind: 'install', spec: git, noDeps: false },
+        { subject: name, message: `${git} is ${name} ${version}, and ${name} is protected` },
+      ),
+    )
+
 const versionIn = (python: WeighedPython, name: string): string | null =>
   python.dists.find((dist) => canonicalName(dist.name) === name)?.version ?? null
 
@@ -203,6 +231,7 @@ const digestOf = (of: {
   readonly wishes: readonly Requirement[]
   readonly request: Python
   readonly resolved: readonly PlannedDist[]
+  readonly builds: readonly GitInstall[]
 }): string =>
   createHash('sha256')
     .update(
@@ -214,6 +243,7 @@ const digestOf = (of: {
         of.request.protect,
         of.request.imports,
         of.resolved.map((dist) => [dist.name, dist.version, dist.sha256]),
+        of.builds,
       ]),
     )
     .digest('hex')

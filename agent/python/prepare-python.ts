@@ -2,12 +2,14 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { atomicWrite } from '../platform/files.ts'
+import { buildWheels } from './build-wheels.ts'
+import { recordBuilds } from './built-wheels.ts'
 import { checkInstalled, checkWheels } from './check-wheels.ts'
 import type { PythonContext } from './context.ts'
 import { damageOf, fingerprint } from './dist-record.ts'
 import { fetchWheels } from './fetch-wheels.ts'
 import type { PythonFacts } from './inspect-python.ts'
-import { canonicalName, inspectPython } from './inspect-python.ts'
+import { canonicalName, inspectPython, weighRequirements } from './inspect-python.ts'
 import { takeInstallLock } from './install-lock.ts'
 import { inTransaction, rollBack } from './install-transaction.ts'
 import type { OverlayPaths, PythonUse } from './overlay.ts'
@@ -15,8 +17,10 @@ import { ensureOverlay, overlayPaths, pythonUse } from './overlay.ts'
 import type { PipSettings } from './pip.ts'
 import { installError, readPipSettings, runPip, withIndexes } from './pip.ts'
 import type { PythonChange, PythonPlan } from './plan-python.ts'
+import { planPython } from './plan-python.ts'
 import { proveImports } from './prove-imports.ts'
 import { refuseClobbering } from './refuse-clobbering.ts'
+import { withScratchPython } from './scratch.ts'
 import { INSTALL_MARK } from './stray-installs.ts'
 
 /** A Python that has what the manifest asked for; processes are started with it. */
@@ -51,16 +55,55 @@ export const preparePython = async (
         variables: use.environment,
         timeoutMs: context.importTimeoutMs ?? IMPORT_TIMEOUT_MS,
       })
-    if (plan.dists.length === 0) await prove()
-    else {
-      context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
-      await install(plan, { ...context, paths, prove })
-      context.report({ type: 'python.installed', subject: paths.env, data: { changes: plan.changes } })
-    }
-    return { ...use, changes: plan.changes }
+    if (plan.builds.length > 0)
+      return await withBuilds(plan, { ...context, paths }, (full, folders) =>
+        bring(full, { ...context, wheelFolders: folders, paths, prove }),
+      )
+    return await bring(plan, { ...context, paths, prove })
   } finally {
     unlock()
   }
+}
+
+/** Installs what the plan lacks, or only proves the imports. */
+const bring = async (plan: PythonPlan, context: InstallContext): Promise<PythonReady> => {
+  const { paths, prove } = context
+  if (plan.dists.length === 0) await prove()
+  else {
+    context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
+    await install(plan, context)
+    context.report({ type: 'python.installed', subject: paths.env, data: { changes: plan.changes } })
+  }
+  return { ...pythonUse(paths), changes: plan.changes }
+}
+
+/** Builds what has to be built, and plans again with the wheels: only now their requirements are known. */
+const withBuilds = async <T>(
+  plan: PythonPlan,
+  context: PythonContext & { readonly paths: OverlayPaths },
+  use: (full: PythonPlan, folders: readonly string[]) => Promise<T>,
+): Promise<T> => {
+  const { paths } = context
+  const top = await weighRequirements(paths.python, {
+    requirements: [],
+    overlay: null,
+    signal: context.signal,
+    environment: context.environment,
+  })
+  return withScratchPython({ ...top, sites: [paths.site, ...plan.base.sites] }, context, async (scratch) => {
+    const built = await buildWheels(plan.builds, {
+      ...context,
+      base: plan.base,
+      python: scratch.python,
+      folder: join(scratch.folder, 'builds'),
+      constraints: paths.constraints,
+      settings: withIndexes(await readPipSettings(plan.base.prefix, context), plan.indexes),
+    })
+    const wheelFolders = built.map(({ folder }) => folder)
+    const full = await planPython({ ...plan.request, built }, { ...context, wheelFolders })
+    refuseProblems(full)
+    return use(full, wheelFolders)
+  })
 }
 
 const refuseProblems = (plan: PythonPlan): void => {
@@ -91,6 +134,7 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
         const top = await verifyInstall(plan, context)
         await checkInstalled(check, { ...at, top })
         await context.prove()
+        recordBuilds(paths.env, plan.request.built ?? [])
         refuseBaseDrift(base, await fingerprint(plan.base.dists))
       },
     })
@@ -112,6 +156,8 @@ const runInstall = async (
       '--find-links',
       paths.wheels,
       '--no-deps',
+      // A build of another commit may carry the version that is there.
+      '--force-reinstall',
       '--only-binary=:all:',
       '--quiet',
       '--no-warn-script-location',

@@ -257,7 +257,6 @@ describe.skipIf(missing !== undefined)(
     })
 
     test.each([
-      [{ git: 'https://example.com/x.git', ref: 'main' }, 'not_supported'],
       [{ spec: 'torch @ https://example.com/torch-9-py3-none-any.whl' }, 'not_supported'],
       [{ spec: './local.whl' }, 'not_supported'],
       [{ spec: 'einops --index-url https://evil.example' }, 'requirement_invalid'],
