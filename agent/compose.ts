@@ -33,7 +33,8 @@ import { createLog } from './platform/log.ts'
 import { openSecretFile } from './platform/secret-file.ts'
 import { readSecrets } from './platform/secrets.ts'
 import { superviseServices } from './platform/supervise.ts'
-import { createProcesses } from './processes/processes.ts'
+import { planOneOff } from './processes/planned-process.ts'
+import { createProcesses, isOneOff, ONE_OFF_PREFIX } from './processes/processes.ts'
 import { createOutputStripper } from './processes/strip-output.ts'
 import { cloneCustomNodes } from './python/custom-nodes.ts'
 import type { PythonContext } from './python/context.ts'
@@ -199,7 +200,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         manifest: runs.manifest(),
         run: currentRun(),
         downloads: downloads.rows(),
-        processes: processes.rows(),
+        processes: processes.rows().filter(({ name }) => !isOneOff(name)),
         sync: sync.rows(),
         isLate: sync.isLate,
         problems,
@@ -222,7 +223,15 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       },
     },
     downloads,
-    processes: { ...processes, createStripper: createOutputStripper },
+    processes: {
+      ...processes,
+      createStripper: createOutputStripper,
+      runOnce: async (command, { signal }) => {
+        await adopted.promise
+        const name = `${ONE_OFF_PREFIX}${randomBytes(3).toString('hex')}`
+        return processes.runOnce(planOneOff(name, { command, searchPath }), { signal })
+      },
+    },
     python: createGuardedPython({ runs, secrets, python: pythonContext, shutdown }),
     sync,
   }

@@ -18,6 +18,8 @@ type ApiDeps = {
 const REQUEST_MS = 30_000
 /** A plan asks the hubs about every file. */
 const PLAN_MS = 300_000
+/** A start, and the end of older one-off processes before it. */
+const EXEC_MS = 60_000
 
 /** The agent's API, typed by its own routes (`hc<App>`). Every method throws AgentErrors alone. */
 export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
@@ -85,6 +87,17 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
       return (await reply.json()) as { events: EventRecord[] }
     },
 
+    exec: (command: readonly string[]) =>
+      unwrap(within(EXEC_MS).exec.$post({ json: { command: [...command] } })),
+    /** A way to a process beside the API. @throws AgentError also when there is no such process */
+    wayTo: (name: string, ended: AbortSignal) =>
+      connection.way({
+        method: 'GET',
+        path: processPath(name),
+        signal: ended,
+        withinMs: timeoutMs ?? REQUEST_MS,
+      }),
+
     /** ComfyUI lists every node class it has, which takes a busy one a while. */
     checkWorkflow: (ask: { workflow: string; file: string; process: string | null }) =>
       unwrap(within(PLAN_MS).workflows.check.$post({ json: ask })),
@@ -142,6 +155,9 @@ export type CheckpointFileAsk = {
 }
 
 type Query = Readonly<Record<string, string | undefined>>
+
+/** Where a process lies in the API, for what is no single request: `/v1/processes/comfyui`. */
+export const processPath = (name: string): string => `/v1/processes/${encode(name)}`
 
 /** hc builds addresses of the parameters as they are, so they are encoded here. */
 const encode = encodeURIComponent

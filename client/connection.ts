@@ -1,3 +1,5 @@
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { ErrorCode, Problem } from '../shared/contract/errors.ts'
 import { AgentError, isErrorCode } from '../shared/contract/errors.ts'
@@ -23,6 +25,18 @@ export type Connection = {
   text(ask: Ask): Promise<{ readonly status: number; readonly text: string }>
   /** The head of an answer that may be long; also of one that says 200 or 206 as it likes. @throws AgentError */
   open(ask: Ask): Promise<Reply>
+  /** A way for what is no single request: asks once, which opens the way and shows that the token counts. */
+  way(ask: Ask): Promise<Way>
+}
+
+/** Connections to the agent beside the API's own requests: WebSockets, and pages that are passed through. */
+export type Way = {
+  readonly label: string
+  /** A fresh connection to the agent. */
+  readonly connect: () => Socket
+  readonly authorization: Readonly<Record<string, string>>
+  /** What an answer that is none of success says. */
+  failure(status: number, text: string): AgentError
 }
 
 type ConnectionDeps = {
@@ -37,6 +51,8 @@ type ConnectionDeps = {
 const MAX_TEXT_BYTES = 64 * 2 ** 20
 
 export const createConnection = (deps: ConnectionDeps): Connection => {
+  const authorization: Readonly<Record<string, string>> =
+    deps.token === undefined ? {} : { authorization: `Bearer ${deps.token}` }
   const send = async (ask: Ask, signal: AbortSignal): Promise<Reply> => {
     const reply = await deps.transport({
       method: ask.method,
@@ -47,7 +63,7 @@ export const createConnection = (deps: ConnectionDeps): Connection => {
           ? {}
           : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(ask.body)) }),
         ...ask.headers,
-        ...(deps.token === undefined ? {} : { authorization: `Bearer ${deps.token}` }),
+        ...authorization,
       },
       ...(ask.body === undefined ? {} : { body: ask.body }),
       signal,
@@ -58,30 +74,33 @@ export const createConnection = (deps: ConnectionDeps): Connection => {
     return reply
   }
 
+  const withDeadline = async <T>(ask: Ask, work: (reply: Reply) => T | Promise<T>): Promise<T> => {
+    const deadline = createDeadline(ask, deps.label)
+    try {
+      return await work(await send(ask, deadline.signal))
+    } catch (error) {
+      throw connectionError(error, deadline.signal, deps.label)
+    } finally {
+      // What flows on afterwards does so for as long as it likes; the caller's own signal still ends it.
+      deadline.clear()
+    }
+  }
+
   return {
     label: deps.label,
-    text: async (ask) => {
-      const deadline = createDeadline(ask, deps.label)
-      try {
-        const reply = await send(ask, deadline.signal)
-        return { status: reply.status, text: await readText(reply.body) }
-      } catch (error) {
-        throw connectionError(error, deadline.signal, deps.label)
-      } finally {
-        deadline.clear()
-      }
-    },
-    open: async (ask) => {
-      const deadline = createDeadline(ask, deps.label)
-      try {
-        return await send(ask, deadline.signal)
-      } catch (error) {
-        throw connectionError(error, deadline.signal, deps.label)
-      } finally {
-        // From here on the body flows for as long as it likes; the caller's own signal still ends it.
-        deadline.clear()
-      }
-    },
+    text: (ask) =>
+      withDeadline(ask, async (reply) => ({ status: reply.status, text: await readText(reply.body) })),
+    open: (ask) => withDeadline(ask, (reply) => reply),
+    way: (ask) =>
+      withDeadline(ask, async ({ body, socketPath }) => {
+        await readText(body)
+        return {
+          label: deps.label,
+          connect: () => connect(socketPath),
+          authorization,
+          failure: (status, text) => answeredError(status, text, deps),
+        }
+      }),
   }
 }
 

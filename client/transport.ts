@@ -16,6 +16,8 @@ export type Reply = {
   readonly status: number
   readonly headers: IncomingHttpHeaders
   readonly body: Readable
+  /** The socket on this machine that the request went through, whatever lies behind it. */
+  readonly socketPath: string
 }
 
 /** The way to an agent: sends one request, resolves when the head of the answer is there. Throws node's own errors. */
@@ -27,7 +29,7 @@ export const createUnixTransport =
   ({ method, path, headers, body, signal }) =>
     new Promise((resolve, reject) => {
       const request = httpRequest({ socketPath, method, path, headers, signal }, (response) => {
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response })
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response, socketPath })
       })
       request.on('error', reject)
       request.end(body)

@@ -13,7 +13,9 @@ import { runRoutes } from './routes/runs.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { statusRoutes } from './routes/status.ts'
 import { syncRoutes } from './routes/sync.ts'
+import { terminalRoutes } from './routes/terminal.ts'
 import { tokenRoutes } from './routes/tokens.ts'
+import { isWebPath, webRoutes } from './routes/web.ts'
 import { workflowRoutes } from './routes/workflows.ts'
 
 /** The largest request: a manifest of 4 MiB in a JSON string. */
@@ -31,14 +33,13 @@ export const createApp = (box: Box, log: Log) => {
     c.header('x-agent-version', box.version)
   })
   app.use(refuseBrowsers)
-  app.use(
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: () => {
-        throw new AgentError('bad_request', `the body is larger than ${MAX_BODY_BYTES} bytes`)
-      },
-    }),
-  )
+  const limitBody = bodyLimit({
+    maxSize: MAX_BODY_BYTES,
+    onError: () => {
+      throw new AgentError('bad_request', `the body is larger than ${MAX_BODY_BYTES} bytes`)
+    },
+  })
+  app.use((c, next) => (isWebPath(c.req.path) ? next() : limitBody(c, next)))
   app.get('/healthz', (c) => c.json({ status: 'ok', version: box.version }, 200))
   app.use('/v1/*', requireToken(box.tokens))
   app.doc31('/v1/openapi.json', {
@@ -55,6 +56,8 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', tokenRoutes(box))
     .route('/v1', secretRoutes(box))
     .route('/v1', workflowRoutes(box))
+    .route('/v1', terminalRoutes(box))
+    .route('/v1', webRoutes(box))
 }
 
 /** The API's type, for the client: hc<App>. */

@@ -51,6 +51,18 @@ export type Box = {
         readonly signal: AbortSignal
       },
     ): AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>
+    terminal(
+      name: string,
+      options: { readonly fromOffset?: number; readonly signal: AbortSignal },
+    ): Promise<{
+      readonly output: AsyncIterable<{ readonly offset: number; readonly bytes: Uint8Array }>
+      write(bytes: Uint8Array): void
+      resize(columns: number, rows: number): void
+      close(): void
+      readonly closed: Promise<'ended' | 'slow'>
+    }>
+    /** Resolves when it has begun. */
+    runOnce(command: readonly string[], context: { signal: AbortSignal }): Promise<ProcessRow>
     checkWorkflow(
       workflow: { readonly text: string; readonly file: string; readonly process: string | null },
       context: { signal: AbortSignal },

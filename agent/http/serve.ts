@@ -5,11 +5,13 @@ import { createAdaptorServer } from '@hono/node-server'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { errorText } from '../platform/files.ts'
 import type { createApp } from './app.ts'
+import { serveUpgrades } from './upgrade.ts'
 
 const MAX_CONNECTIONS = 128
 const MAX_HEADERS = 100
 const HEADERS_TIMEOUT_MS = 10_000
-const REQUEST_TIMEOUT_MS = 30_000
+/** Long enough for an image that is uploaded to a process’s page over a slow line. */
+const REQUEST_TIMEOUT_MS = 300_000
 
 /**
  * Serves the API on a unix socket that only this user can open.
@@ -24,6 +26,7 @@ export const serveOnSocket = async (
   // What is left there is a dead agent's: nobody answers.
   rmSync(path, { force: true })
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  const upgrades = serveUpgrades(server, app.fetch)
   server.maxConnections = MAX_CONNECTIONS
   server.maxHeadersCount = MAX_HEADERS
   server.headersTimeout = HEADERS_TIMEOUT_MS
@@ -42,6 +45,7 @@ export const serveOnSocket = async (
       new Promise((resolve) => {
         server.close(() => resolve())
         server.closeAllConnections()
+        upgrades.closeAll()
       }),
   }
 }

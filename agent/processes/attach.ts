@@ -11,6 +11,8 @@ export type Attachment = {
   write(bytes: Uint8Array): void
   resize(columns: number, rows: number): void
   close(): void
+  /** `slow`: the reader was let go, because it lagged behind. */
+  readonly closed: Promise<'ended' | 'slow'>
 }
 
 /** About two screens of text: what is shown before the first new output. */
@@ -34,13 +36,16 @@ export const attachToJob = async (
 ): Promise<Attachment> => {
   const { name } = spec.plan
   const queue = createChunkQueue()
+  const closed = Promise.withResolvers<'ended' | 'slow'>()
   const result = await connectShim(spec.socket, {
     timeoutMs: ANSWER_WITHIN_MS,
     signal: options.signal,
     onMessage: (message) => {
       if (message.type !== 'output') return
       queue.push({ offset: message.offset, bytes: Buffer.from(message.data, 'base64') })
-      if (queue.bytes() > LONGEST_QUEUE_BYTES) close()
+      if (queue.bytes() <= LONGEST_QUEUE_BYTES) return
+      closed.resolve('slow')
+      close()
     },
   })
   if (result.kind !== 'connected')
@@ -50,6 +55,7 @@ export const attachToJob = async (
     options.signal.removeEventListener('abort', close)
     connection.close()
     queue.end()
+    closed.resolve('ended')
   }
   if (connection.hello.terminal === 'none') {
     close()
@@ -66,6 +72,7 @@ export const attachToJob = async (
     write: (bytes) => connection.send({ type: 'input', data: Buffer.from(bytes).toString('base64') }),
     resize: (columns, rows) => connection.send({ type: 'resize', columns, rows }),
     close,
+    closed: closed.promise,
   }
 }
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
+import { homedir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { z } from 'zod'
-import type { ProcessSpec } from '../../shared/manifest/schema.ts'
+import { ProcessSpec } from '../../shared/manifest/schema.ts'
 import { comfyuiArgv, ComfyUIProof, comfyuiUrl } from './kinds/comfyui/plan-comfyui.ts'
 import { cosmosFlags } from './kinds/cosmos/plan-cosmos.ts'
 import { Expectation } from './kinds/expectations.ts'
@@ -61,6 +62,18 @@ export type PlanContext = {
 }
 
 const COMFYUI_START_MS = 600_000
+
+/** A command that is run once, outside of any manifest: in the home folder, with what the box has on its path. */
+export const planOneOff = (
+  name: string,
+  { command, searchPath }: { readonly command: readonly string[]; readonly searchPath: string },
+): PlannedProcess =>
+  planProcess(name, ProcessSpec.parse({ kind: 'command', command, working_dir: homedir() }), {
+    interpreter: null,
+    binFolder: null,
+    environment: {},
+    searchPath,
+  })
 
 /** Where the step before a Cosmos job writes its variants; the job itself finds them there. */
 const VARIANTS = 'VARIANTS_FILE'

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
@@ -116,7 +116,9 @@ export const createProcesses = (deps: ProcessesDeps) => {
       { signal }: Waiting,
     ): Promise<readonly ProcessOutcome[]> => {
       const waiting = AbortSignal.any([signal, lifetime.signal])
-      const left = [...table].filter(([name]) => !plan.some((planned) => planned.name === name))
+      const left = [...table].filter(
+        ([name]) => !isOneOff(name) && !plan.some((planned) => planned.name === name),
+      )
       // First of all, because what is started next may want the port or the GPU memory of what left.
       const stopped = await Promise.all(
         left.map(async ([name, managed]): Promise<ProcessOutcome> => {
@@ -137,9 +139,28 @@ export const createProcesses = (deps: ProcessesDeps) => {
     preview: (plan: readonly PlannedProcess[]): readonly { name: string; action: PlannedAction }[] => [
       ...plan.map(({ name, digest }) => ({ name, action: previewOne(table.get(name), digest) })),
       ...[...table.keys()]
-        .filter((name) => !plan.some((planned) => planned.name === name))
+        .filter((name) => !isOneOff(name) && !plan.some((planned) => planned.name === name))
         .map((name) => ({ name, action: 'stop' as const })),
     ],
+
+    /**
+     * Runs a process that no manifest names; those that ended earliest are forgotten when there are many.
+     * @throws AgentError why it cannot be started
+     */
+    runOnce: async (plan: PlannedProcess, { signal }: Waiting): Promise<ProcessRow> => {
+      for (const [name, managed] of oldOneOffs(table)) {
+        await managed.leave(signal)
+        table.delete(name)
+        rmSync(join(jobs, name), { recursive: true, force: true })
+      }
+      const managed = enter(newRecord(plan))
+      await managed.bring(plan, AbortSignal.any([signal, lifetime.signal]))
+      const { problem, jobId } = managed.record()
+      if (problem === null || jobId !== null) return ProcessRow.parse(managed.record())
+      await managed.leave(signal)
+      table.delete(plan.name)
+      throw new AgentError(problem.code, problem.message, { hint: problem.hint })
+    },
 
     /** @throws AgentError not_found, and why it cannot be started */
     start: async (name: string, { signal }: Waiting) => get(name).start(signal),
@@ -230,6 +251,23 @@ export const createProcesses = (deps: ProcessesDeps) => {
   }
 }
 export type Processes = ReturnType<typeof createProcesses>
+
+/** A name that no manifest can give. */
+export const ONE_OFF_PREFIX = 'exec.'
+
+/** True for a process that was run once on request and belongs to no manifest. */
+export const isOneOff = (name: string): boolean => name.startsWith(ONE_OFF_PREFIX)
+
+/** Output is kept for whoever asks later, though not for ever. */
+const ONE_OFFS_KEPT = 20
+
+const oldOneOffs = (table: ReadonlyMap<string, ManagedProcess>): readonly [string, ManagedProcess][] =>
+  [...table]
+    .filter(([name, managed]) => isOneOff(name) && !managed.isAlive())
+    .sort(([, one], [, other]) =>
+      (one.record().startedAt ?? '') < (other.record().startedAt ?? '') ? 1 : -1,
+    )
+    .slice(ONE_OFFS_KEPT)
 
 /** Without a reader nothing is known of the GPUs. */
 const noGpus: ReadGpuLoad = () => Promise.resolve(null)

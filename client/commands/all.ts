@@ -1,14 +1,17 @@
 import type { Command } from '../command.ts'
 import { apply } from './apply.ts'
+import { attach } from './attach.ts'
 import { checkpoints } from './checkpoints.ts'
 import { completion } from './completion.ts'
 import { contextLs, contextRm, contextUse } from './context.ts'
 import { doctor } from './doctor.ts'
 import { events } from './events.ts'
+import { exec } from './exec.ts'
 import { install } from './install.ts'
 import { logs } from './logs.ts'
 import { manifestCheck, manifestSchema } from './manifest.ts'
 import { models } from './models.ts'
+import { openPage } from './open.ts'
 import { pair } from './pair.ts'
 import { plan } from './plan.ts'
 import { restart, start, stop } from './process-actions.ts'
@@ -41,7 +44,10 @@ export const COMMANDS: readonly Command[] = [
   stop,
   restart,
   logs,
+  attach,
+  exec,
   wait,
+  openPage,
   workflowCheck,
   pythonCheck,
   pythonPlan,

@@ -13,6 +13,8 @@ import { paint, red, yellow } from './text.ts'
 /** The only writer to standard output and standard error. Results go to the one, everything else to the other. */
 export type Output = {
   readonly json: boolean
+  /** True when standard output is a terminal. */
+  readonly isTerminal: boolean
   /** One line of the result for people; nothing with --json. */
   line(...parts: readonly Text[]): void
   lines(lines: readonly Line[]): void
@@ -58,6 +60,7 @@ export const createOutput = ({ stdout, stderr, json, colour }: OutputDeps): Outp
 
   return {
     json,
+    isTerminal: stdout.isTTY === true,
     line,
     lines,
     table: (head, rows) => lines(tableLines(head, rows)),

@@ -231,6 +231,9 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         if (follow === true)
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
       },
+      terminal: (name) =>
+        Promise.reject(new AgentError('terminal_unavailable', `${name} has no terminal in this box`)),
+      runOnce: () => Promise.reject(new AgentError('program_missing', 'this box has no programs')),
       checkWorkflow: () => Promise.reject(new AgentError('process_not_ready', 'no ComfyUI runs on this box')),
       createStripper: () => ({ push: (bytes) => Buffer.from(bytes).toString(), end: () => '' }),
     },

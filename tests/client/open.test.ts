@@ -1,0 +1,171 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { request } from 'node:http'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { WebSocket } from 'ws'
+import { startAgentctl } from '../support/agentctl.ts'
+import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
+import type { AgentProcess } from '../support/agent-process.ts'
+import { freePort } from '../support/comfyui/stand-in.ts'
+
+/** A page that answers with what it was asked, and echoes over a WebSocket. */
+const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
+
+let home: string
+let agent: AgentProcess
+let pagePort: number
+beforeAll(async () => {
+  home = makeHome()
+  agent = await startAgent({ home })
+  pagePort = await freePort()
+  const url = `http://127.0.0.1:${pagePort}/`
+  const processes = {
+    page: {
+      kind: 'command',
+      restart: 'always',
+      command: [process.execPath, PAGE, String(pagePort)],
+      ready: { http: url },
+    },
+    quiet: { kind: 'command', restart: 'always', command: ['sleep', '1000'] },
+  }
+  writeFileSync(join(home, 'manifest.yaml'), JSON.stringify({ version: 1, name: 'pages', processes }))
+  await agent.agentctl(['apply', join(home, 'manifest.yaml')])
+})
+afterAll(async () => {
+  await agent.kill('SIGTERM')
+  await removeHome(home)
+})
+
+const openPage = async (...more: string[]): Promise<{ port: number; end: () => Promise<number | null> }> => {
+  const running = startAgentctl(['open', 'page', ...more], { env: { AGENT_HOME: home, HOME: home } })
+  onTestFinished(() => {
+    running.child.kill('SIGKILL')
+  })
+  await running.printed('http://127.0.0.1:')
+  await running.printed('/\n')
+  const port = Number(/127\.0\.0\.1:(\d+)\//.exec(running.stdout())?.[1])
+  const end = async (): Promise<number | null> => {
+    running.child.kill('SIGINT')
+    return (await running.ended).code
+  }
+  return { port, end }
+}
+
+type Answer = { status: number; headers: IncomingHttpHeaders; body: string }
+
+const ask = (
+  port: number,
+  path: string,
+  options: { method?: string; headers?: Readonly<Record<string, string>>; body?: Buffer } = {},
+): Promise<Answer> =>
+  new Promise((resolve, reject) => {
+    const { method = 'GET', headers = {}, body } = options
+    const asked = request({ host: '127.0.0.1', port, path, method, headers, agent: false }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          body: Buffer.concat(chunks).toString('utf8'),
+        }),
+      )
+    })
+    asked.on('error', reject)
+    asked.end(body)
+  })
+
+type Echo = { method: string; url: string; headers: IncomingHttpHeaders; bytes: number }
+
+test('the page of a process is on a port of this machine, and learns nothing about who asks', async () => {
+  const { port, end } = await openPage()
+  const { status, headers, body } = await ask(port, '/api/view?file=a%2Fb.png', {
+    headers: {
+      authorization: 'Bearer mine',
+      cookie: 'session=mine',
+      referer: `http://127.0.0.1:${port}/`,
+      'x-forwarded-for': '10.0.0.1',
+      'accept-language': 'de',
+    },
+  })
+  expect(status).toBe(200)
+  const echo = JSON.parse(body) as Echo
+  expect(echo).toMatchObject({ method: 'GET', url: '/api/view?file=a%2Fb.png' })
+  expect(echo.headers).toMatchObject({ host: `127.0.0.1:${pagePort}`, 'accept-language': 'de' })
+  for (const name of ['authorization', 'cookie', 'referer', 'x-forwarded-for', 'origin'])
+    expect(echo.headers[name]).toBeUndefined()
+  expect(headers['set-cookie']).toBeUndefined()
+  expect(headers['access-control-allow-origin']).toBeUndefined()
+  expect(headers['content-security-policy']).toContain("frame-ancestors 'none'")
+  expect(await end()).toBe(130)
+})
+
+test('uploads larger than any request of the API pass, with an origin that is the page’s own', async () => {
+  const { port } = await openPage()
+  const { body } = await ask(port, '/upload/image', { method: 'POST', body: Buffer.alloc(20_000_000, 'x') })
+  const echo = JSON.parse(body) as Echo
+  expect(echo).toMatchObject({ method: 'POST', bytes: 20_000_000 })
+  expect(echo.headers.origin).toBe(`http://127.0.0.1:${pagePort}`)
+})
+
+test('statuses and redirects are the page’s, on this machine’s port', async () => {
+  const { port } = await openPage()
+  expect((await ask(port, '/missing')).status).toBe(404)
+  expect(await ask(port, '/redirect')).toMatchObject({ status: 302, headers: { location: '/elsewhere' } })
+  expect((await ask(port, '/not-modified')).status).toBe(304)
+})
+
+test('WebSockets of the page pass both ways', async () => {
+  const { port } = await openPage()
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/ws?clientId=1`, { origin: `http://127.0.0.1:${port}` })
+  const first = await new Promise<string>((resolve, reject) => {
+    ws.once('message', (data: Buffer) => resolve(data.toString()))
+    ws.once('error', reject)
+  })
+  expect(JSON.parse(first)).toEqual({ url: '/ws?clientId=1', origin: `http://127.0.0.1:${pagePort}` })
+  const echoed = new Promise<Buffer>((resolve) => ws.once('message', (data: Buffer) => resolve(data)))
+  const bytes = Buffer.alloc(300_000, 7)
+  ws.send(bytes)
+  expect((await echoed).equals(bytes)).toBe(true)
+  ws.terminate()
+})
+
+test.each([
+  { title: 'another page', headers: { origin: 'https://evil.test' } },
+  { title: 'another page’s picture', headers: { 'sec-fetch-site': 'cross-site' } },
+  { title: 'a page that calls itself this machine', headers: { host: 'evil.test' } },
+])('requests of $title are refused', async ({ headers }) => {
+  const { port } = await openPage()
+  expect(await ask(port, '/', { headers })).toMatchObject({
+    status: 403,
+    body: 'Requests from other pages are refused.\n',
+  })
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers })
+  const status = await new Promise((resolve) => {
+    ws.on('error', () => undefined)
+    ws.on('unexpected-response', (_request, response) => resolve(response.statusCode))
+    ws.on('open', () => resolve(101))
+  })
+  expect(status).toBe(403)
+})
+
+test('--port is taken as it is; one that is in use is refused, as is a process without a page', async () => {
+  const wanted = await freePort()
+  const { port } = await openPage('--port', String(wanted))
+  expect(port).toBe(wanted)
+  const again = await agent.agentctl(['open', 'page', '--port', String(wanted)])
+  expect(again.code).toBe(2)
+  expect(again.stderr).toContain(`cannot listen on 127.0.0.1:${wanted}`)
+  expect((await agent.agentctl(['open', 'nobody'])).code).toBe(6)
+  expect((await agent.agentctl(['open', 'quiet'])).stderr).toContain('quiet has no web page')
+})
+
+test('the page of a process that was stopped says so without a word about the box', async () => {
+  const { port } = await openPage()
+  await agent.agentctl(['stop', 'page'])
+  const { status, body } = await ask(port, '/')
+  expect(status).toBe(504)
+  expect(body).not.toContain(home)
+  await agent.agentctl(['start', 'page'])
+})
