@@ -29,22 +29,20 @@ export const createKnownCopies = (planned: PlannedSync, store: SyncStore) => {
     },
     /** Notes that the stored copy holds what the unit holds now. */
     matched: (unit: ObservedUnit): void => void fingerprints.set(unit.name, unit.fingerprint),
-    /** Forgets stored copies that are not whole on the remote. @returns their units */
-    compare: (there: ReadonlyMap<string, RemoteFile>): readonly string[] => {
-      const gone = [...copies]
+    /** Units whose stored copies are not whole on the remote, by what lies there. */
+    notWhole: (there: ReadonlyMap<string, RemoteFile>): readonly string[] =>
+      [...copies]
         .filter(([, copy]) => copy.state === 'stored')
         .filter(
           ([unit, copy]) =>
             !there.has(recordPath(unit)) ||
             copy.files.some((file) => there.get(file.path)?.sizeBytes !== file.sizeBytes),
         )
-        .map(([unit]) => unit)
-      for (const unit of gone) {
-        store.forgetCopy({ sync, destination, unit })
-        copies.delete(unit)
-        fingerprints.delete(unit)
-      }
-      return gone
+        .map(([unit]) => unit),
+    forget: (unit: string): void => {
+      store.forgetCopy({ sync, destination, unit })
+      copies.delete(unit)
+      fingerprints.delete(unit)
     },
   }
 }

@@ -6,6 +6,7 @@ import type { SyncState } from '../../shared/contract/states.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import type { Carrier } from './carrier.ts'
+import { compareCopies } from './compare-copies.ts'
 import { createCopyMeter } from './copy-meter.ts'
 import { createPendingCopier } from './copy-pending.ts'
 import { copyUnit } from './copy-unit.ts'
@@ -17,6 +18,7 @@ import type { ObservedUnit } from './observe-units.ts'
 import { createUnitObserver } from './observe-units.ts'
 import { isStillThere } from './order-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
+import { destinationOf } from './planned-sync.ts'
 import { pruneUnits } from './prune-units.ts'
 import { remarkOnLoss, remarkOnUnits, remarkOnUnprunable } from './remark-on-units.ts'
 import { createSyncHealth } from './sync-health.ts'
@@ -90,8 +92,8 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   }
 
   const compareWithRemote = async (signal: AbortSignal): Promise<void> => {
-    const there = await (await openCarrier(signal)).list('everything', { signal })
-    const gone = copies.compare(there)
+    const destination = destinationOf(planned)
+    const gone = await compareCopies(copies, { carrier: await openCarrier(signal), destination, signal })
     if (gone.length > 0)
       deps.log.warn('copies are gone from the remote; they are made again', { sync: spec.name, units: gone })
   }

@@ -79,7 +79,8 @@ const pickRecord = ({
   files: files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 })),
 })
 
-const parseRecord = (text: string): UnitRecord | undefined => {
+/** The record in a text; undefined for one that was cut off. */
+export const parseRecord = (text: string): UnitRecord | undefined => {
   try {
     return UnitRecord.parse(JSON.parse(text))
   } catch {

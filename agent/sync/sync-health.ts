@@ -2,6 +2,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import { problemFrom } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
 import type { Clock } from '../platform/clock.ts'
+import { errorText } from '../platform/files.ts'
 import type { Log } from '../platform/log.ts'
 import type { PlannedSync } from './planned-sync.ts'
 import type { SyncStore } from './sync-store.ts'
@@ -31,6 +32,15 @@ export const createSyncHealth = (
   // Kinds of trouble since it last worked: each is told once, however often they take turns.
   const told = new Set(problem ? [problem.code] : [])
 
+  /** A state that cannot be written (a full disk) must not hide how the sync is doing now. */
+  const keep = (): void => {
+    try {
+      store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: failures, problem })
+    } catch (error) {
+      deps.log.error('how a sync is doing could not be kept', { sync: spec.name, message: errorText(error) })
+    }
+  }
+
   return {
     succeeded: (): void => {
       if (failures > 0) report({ type: 'sync.recovered', subject: spec.name, data: { failures } })
@@ -40,7 +50,7 @@ export const createSyncHealth = (
       problem = null
       told.clear()
       nextAttemptMs = 0
-      store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: 0, problem: null })
+      keep()
     },
 
     failed: (error: unknown): void => {
@@ -54,7 +64,7 @@ export const createSyncHealth = (
       // Half of it is chance, so that boxes that failed together do not come back together.
       const waitMs = BLOCKED_MS[now.code] ?? longestMs * (0.5 + deps.random() / 2)
       nextAttemptMs = clock.monotonicMs() + waitMs
-      store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: failures, problem })
+      keep()
     },
 
     lastSuccessAt: (): string | null => lastSuccessAt,

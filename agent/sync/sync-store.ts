@@ -1,3 +1,4 @@
+import { AgentError } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { Database } from '../platform/database.ts'
 
@@ -60,7 +61,11 @@ export const createSyncStore = (db: Database, now: () => Date) => {
       new Map(copies.all(sync, destination).map((row) => [row.unit, copyOf(row)])),
     saveCopy: (key: UnitKey, copy: UnitCopy): void => {
       const storedAt = copy.state === 'stored' ? now().toISOString() : null
-      saveCopy.run({ ...key, ...copy, files: JSON.stringify(copy.files), storedAt })
+      try {
+        saveCopy.run({ ...key, ...copy, files: JSON.stringify(copy.files), storedAt })
+      } catch (error) {
+        throw stateError(error)
+      }
     },
     forgetCopy: (key: UnitKey): void => void forgetCopy.run(key.sync, key.destination, key.unit),
 
@@ -79,7 +84,12 @@ export const createSyncStore = (db: Database, now: () => Date) => {
     hash: (fingerprint: string, algorithm: string): string | undefined =>
       hash.get(fingerprint, algorithm)?.value,
     saveHash: (fingerprint: string, algorithm: string, value: string): void => {
-      saveHash.run(fingerprint, algorithm, value, now().toISOString())
+      try {
+        saveHash.run(fingerprint, algorithm, value, now().toISOString())
+      } catch (error) {
+        // A hash that is not kept is worked out again.
+        if (!isFull(error)) throw error
+      }
     },
     /** Drops hashes of files that nobody asked about for long; call it once at start. */
     forgetOldHashes: (): void => {
@@ -87,6 +97,17 @@ export const createSyncStore = (db: Database, now: () => Date) => {
     },
   }
 }
+
+/** Without room for what is known of a copy none is begun: after a crash nobody would know of it (S30). */
+const stateError = (error: unknown): unknown =>
+  isFull(error)
+    ? new AgentError('disk_full', 'the agent’s own state cannot be written: its disk is full', {
+        cause: error,
+      })
+    : error
+
+const isFull = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'SQLITE_FULL'
 
 type UnitRow = {
   unit: string

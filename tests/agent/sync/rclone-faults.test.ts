@@ -60,6 +60,8 @@ describe.skipIf(skipped)(skipped ? `rclone faults (skipped: ${rclone.reason})` :
     ['ERROR : x: failed to authenticate: expired token', 1, 'sync_auth', 'failing'],
     ["CRITICAL: didn't find section in config file", 1, 'sync_config', 'failing'],
     ['ERROR : x: 503 Service Unavailable', 5, 'sync_failed', 'retrying'],
+    // S32: a clock that is wrong is nothing that new credentials would cure.
+    ['ERROR : x: RequestTimeTooSkewed: status 403', 1, 'sync_config', 'failing'],
     ['ERROR : dial tcp: lookup nowhere: no such host', 1, 'remote_unreachable', 'retrying'],
   ])('“%s” with exit %i is %s, and the sync is %s', async (line, exit, code, state) => {
     await using served = await createServedBox(`echo "${line}" >&2; exit ${exit}`)
@@ -160,7 +162,7 @@ describe.skipIf(skipped)(skipped ? `rclone faults (skipped: ${rclone.reason})` :
     expect(row.problem?.message).toContain('no progress')
   })
 
-  test('an abort in the middle of a copy ends rclone and leaves nothing behind', async () => {
+  test('S26: an abort in the middle of a copy ends rclone and leaves nothing behind', async () => {
     await using served = await createServedBox('exec sleep 1000')
     const { box } = served
     box.write('model.safetensors', safetensors('a'))

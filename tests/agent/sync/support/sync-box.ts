@@ -63,6 +63,11 @@ export const createSyncBox = (options: Partial<SyncDeps> = {}) => {
       writeFileSync(join(path, name), data)
       return join(path, name)
     },
+    /** Takes the room for the agent's state away, or gives it back: what a full disk does to it. */
+    fillState: (isFull: boolean): void => {
+      const pages = opened.db.pragma('page_count', { simple: true }) as number
+      opened.db.pragma(`max_page_count = ${isFull ? pages : 1_000_000}`)
+    },
     /** Text of a file on the local remote. */
     stored: (name: string): string => readFileSync(join(remote, name), 'utf8'),
     /** Names of all files on the local remote but the agent's own. */
