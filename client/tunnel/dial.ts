@@ -4,8 +4,9 @@ import { connect } from 'node:net'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { takeLock } from '../pull/lock.ts'
 import { sleep } from '../wait.ts'
+import type { TunnelPlaces } from './places.ts'
 import { makePlaces } from './places.ts'
-import type { SshContext } from './ssh.ts'
+import type { SshContext, SshEnd } from './ssh.ts'
 import { connectionOptions, destination, options, runSsh } from './ssh.ts'
 import { sshFailure } from './ssh-failure.ts'
 
@@ -27,22 +28,27 @@ export const dial = async (context: SshContext): Promise<void> => {
     await closeMaster(context)
     const end = await runSsh(
       [
-        ...['-M', '-f', '-N', '-S', places.control.replaceAll('%', '%%')],
+        ...['-M', '-f', '-N', '-S', controlPath(places)],
         ...connectionOptions(context),
         ...options({
           ControlMaster: 'yes',
           ControlPersist: PERSIST,
+          // A forward of the user's own configuration may be taken by a terminal that is open; ours is added below.
+          ClearAllForwardings: 'yes',
           ExitOnForwardFailure: 'yes',
           // What a master that was killed left behind is replaced; the new one is for this user alone.
           StreamLocalBindUnlink: 'yes',
           StreamLocalBindMask: '0177',
         }),
-        ...['-L', `${places.socket}:${target.socket}`],
         ...destination(target),
       ],
       context,
     )
     if (end.exitCode !== 0) throw sshFailure(end, context)
+    const forwarded = await askMaster(['forward', '-L', `${places.socket}:${target.socket}`], context)
+    if (forwarded.exitCode === 0) return
+    await closeMaster(context)
+    throw sshFailure(forwarded, context)
   } finally {
     await unlock()
   }
@@ -50,21 +56,29 @@ export const dial = async (context: SshContext): Promise<void> => {
 
 /** True while the master of this box lives. */
 export const isMasterAlive = async (context: SshContext): Promise<boolean> =>
-  existsSync(context.places.control) && (await askMaster('check', context)) === 0
+  existsSync(context.places.control) && (await askMaster(['check'], context)).exitCode === 0
 
 /** Ends the master where there is one, and removes what it leaves. */
 export const closeMaster = async (context: SshContext): Promise<void> => {
   const { places } = context
-  if (existsSync(places.control)) await askMaster('exit', context)
+  if (existsSync(places.control)) await askMaster(['exit'], context)
   await rm(places.control, { force: true })
   await rm(places.socket, { force: true })
 }
 
-const askMaster = async (what: 'check' | 'exit', context: SshContext): Promise<number | null> => {
-  const control = context.places.control.replaceAll('%', '%%')
-  const { exitCode } = await runSsh(['-S', control, '-O', what, ...destination(context.target)], context)
-  return exitCode
-}
+/** Tells the master something over its control socket. The user's configuration has no part in that. */
+const askMaster = (what: readonly string[], context: SshContext): Promise<SshEnd> =>
+  runSsh(
+    [
+      ...['-F', '/dev/null', '-S', controlPath(context.places), '-O'],
+      ...what,
+      ...destination(context.target),
+    ],
+    context,
+  )
+
+/** ssh expands `%` in it. */
+const controlPath = ({ control }: TunnelPlaces): string => control.replaceAll('%', '%%')
 
 const isAccepting = (path: string): Promise<boolean> =>
   new Promise((resolve) => {

@@ -70,7 +70,11 @@ export const startSshServer = async (
       ...(setEnv.length === 0 ? [] : [`SetEnv ${setEnv.join(' ')}`]),
     ].join('\n'),
   )
-  writeFileSync(join(folder, 'ssh_config'), `IdentityFile ${folder}/user_key\nIdentitiesOnly yes\n`)
+  // The forward is as people have them in their configuration, and its port is taken, as by a terminal that is open.
+  writeFileSync(
+    join(folder, 'ssh_config'),
+    `IdentityFile ${folder}/user_key\nIdentitiesOnly yes\nLocalForward 127.0.0.1:${port} 127.0.0.1:9\n`,
+  )
   const ssh = execFileSync('/bin/sh', ['-c', 'command -v ssh'], { encoding: 'utf8' }).trim()
   writeFileSync(join(folder, 'bin/ssh'), `#!/bin/sh\nexec ${ssh} -F ${folder}/ssh_config "$@"\n`)
   chmodSync(join(folder, 'bin/ssh'), 0o755)
