@@ -9,6 +9,11 @@ import { createSyncBox, safetensors, until } from './support/sync-box.ts'
 const rclone = findRclone()
 const skipped = rclone.path === undefined
 
+const createServer = async (program: string, options: Parameters<typeof serveWebdav>[1]) => {
+  const server = await serveWebdav(program, options)
+  return { url: server.url, [Symbol.asyncDispose]: () => server.close() }
+}
+
 const never = new AbortController().signal
 const flush = (box: SyncBox, deadlineMs: number) => box.sync.flush({ deadlineMs, signal: never })
 
@@ -79,7 +84,7 @@ describe.skipIf(skipped)(
     test('that cannot end in time makes way for what can', async () => {
       if (skipped) throw new Error(rclone.reason)
       await using box = createSyncBox({ searchPath: `${rclone.folder}:/usr/bin:/bin` })
-      const server = await serveWebdav(rclone.path, {
+      await using server = await createServer(rclone.path, {
         folder: box.remote,
         user: 'me',
         password: 'a password',
@@ -95,7 +100,6 @@ describe.skipIf(skipped)(
       expect(names(report.flushed)).toEqual(['checkpoint-2'])
       expect(names(report.lost)).toEqual(['checkpoint-1'])
       expect(readFileSync(join(box.remote, 'run/checkpoint-2/model.safetensors'))).toEqual(safetensors('2'))
-      await server.close()
     })
   },
 )

@@ -104,7 +104,8 @@ describe.skipIf(skipped)(skipped ? `refusals (skipped: ${rclone.reason})` : 'ref
   test('S20: a storm of 503 and 429 passes: the sync waits and is done when it is over', async () => {
     if (skipped) throw new Error(rclone.reason)
     await using box = createSyncBox({ searchPath, random: () => 0 })
-    const dav = await serveWebdav(rclone.path, { folder: box.remote, user: 'me', password: 'a password' })
+    const served = await serveWebdav(rclone.path, { folder: box.remote, user: 'me', password: 'a password' })
+    await using dav = { url: served.url, [Symbol.asyncDispose]: () => served.close() }
     let refused = 0
     await using storm = await serve((incoming, response) => {
       if (incoming.method === 'PUT' && refused < 4) {
@@ -128,7 +129,6 @@ describe.skipIf(skipped)(skipped ? `refusals (skipped: ${rclone.reason})` : 'ref
     expect(refused).toBe(4)
     expect(box.events.filter(({ type }) => type === 'sync.failed')).toHaveLength(1)
     expect(box.sync.rows()[0]).toMatchObject({ pendingFiles: 0, problem: null })
-    await dav.close()
   })
 
   const dropbox = (token: Readonly<Record<string, string>>, tokenUrl?: string): PlannedRemote => ({
