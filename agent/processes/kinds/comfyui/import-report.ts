@@ -11,6 +11,8 @@ export type ImportFailure = {
   readonly node: string
   readonly reason: 'import' | 'empty' | 'prestartup'
   readonly message: string
+  /** A part of ComfyUI itself, beside the custom nodes. */
+  readonly isOwn: boolean
 }
 
 export type ImportReport = {
@@ -22,6 +24,7 @@ export type ImportReport = {
 const CANNOT = /^Cannot import (.+?) module for custom nodes: ?(.*)$/
 const EMPTY = /^Skip (.+?) module for custom nodes due to the lack of NODE_CLASS_MAPPINGS/
 const ENTRYPOINT = /^(?:Error while calling comfy_entrypoint in (\S+?): (.*)|comfy_entrypoint in (\S+) (.+))$/
+const OWN = /\/(comfy_extras|comfy_api_nodes)\/[^/]+$/
 const PRESTARTUP = /^Failed to execute startup-script: (.+?) \/ (.*)$/
 const TIMES = /^ *[\d.]+ seconds( \((?:IMPORT|PRESTARTUP) FAILED\))?: (.+)$/
 
@@ -30,7 +33,8 @@ export const readImportReport = (output: string): ImportReport => {
   const failures = new Map<string, ImportFailure>()
   const add = (path: string, reason: ImportFailure['reason'], message: string): void => {
     const node = basename(path.trim())
-    if (!failures.has(`${node} ${reason}`)) failures.set(`${node} ${reason}`, { node, reason, message })
+    if (!failures.has(`${node} ${reason}`))
+      failures.set(`${node} ${reason}`, { node, reason, message, isOwn: OWN.test(path) })
   }
   let loaded: Set<string> | undefined
   // Newer versions put a level before each message.

@@ -15,7 +15,7 @@ export const judgeImports = (
 ): readonly Problem[] => {
   const modules = new Set(Object.values(info).map(({ python_module }) => python_module))
   const failed = imports.failures.map((failure): Problem => {
-    const wanted = nodes.find(({ folder }) => folder === failure.node)
+    const wanted = failure.isOwn ? undefined : nodes.find(({ folder }) => folder === failure.node)
     return wanted === undefined
       ? problemFrom(
           new AgentError('import_failed', describe(failure), { hint: HINTS[failure.reason] }),
@@ -88,7 +88,8 @@ const nodeProblem = (node: ComfyUIProof['nodes'][number], message: string, hint:
     node.optional ? 'warning' : 'error',
   )
 
-const describe = ({ node, reason, message }: ImportFailure): string => {
+const describe = ({ node, reason, message, isOwn }: ImportFailure): string => {
+  if (isOwn) return `the part ${node} of ComfyUI failed to import: ${message}`
   switch (reason) {
     case 'import':
       return `the custom node ${node} failed to import: ${message}`
