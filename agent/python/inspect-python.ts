@@ -82,6 +82,15 @@ type Look = {
  */
 export const inspectPython = async (interpreter: string, look: Look): Promise<PythonFacts> => {
   const facts = await askPython<PythonFacts>(interpreter, {}, look)
+  refuseUnusable(interpreter, facts)
+  return facts
+}
+
+/**
+ * Refuses a Python that no overlay can be made of.
+ * @throws AgentError no_interpreter
+ */
+export const refuseUnusable = (interpreter: string, facts: PythonFacts): void => {
   if (!facts.hasVenv)
     throw unusable(
       interpreter,
@@ -94,7 +103,6 @@ export const inspectPython = async (interpreter: string, look: Look): Promise<Py
       'it has neither pip nor ensurepip',
       'Install one: on Debian and Ubuntu, apt install python3-pip python3-venv.',
     )
-  return facts
 }
 
 /**

@@ -13,7 +13,7 @@ import { nodeFolderName } from './custom-nodes.ts'
 import type { OpenRequest } from './explain.ts'
 import { explainRefusal } from './explain.ts'
 import type { PythonFacts, WeighedPython } from './inspect-python.ts'
-import { canonicalName, inspectPython, weighRequirements } from './inspect-python.ts'
+import { canonicalName, refuseUnusable, weighRequirements } from './inspect-python.ts'
 import type { PythonUse } from './overlay.ts'
 import { overlayExists, overlayPaths, overlayRoot, pythonUse } from './overlay.ts'
 import { readInstalls } from './read-installs.ts'
@@ -63,9 +63,6 @@ export type PythonPlan = PythonUse & {
  * @throws AgentError no_interpreter, overlay_failed
  */
 export const planPython = async (request: PythonRequest, context: PythonContext): Promise<PythonPlan> => {
-  const base = await inspectPython(request.interpreter, context)
-  refuseOldPip(base)
-  const root = overlayRoot(context.folder, base)
   const files = await readRequirementFiles({
     patterns: request.requirements,
     paths: (request.requirementFiles ?? []).filter((file) => existsSync(file)),
@@ -73,7 +70,20 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
   const built = request.built ?? []
   const installs = readInstalls(request.install, built)
   const wishes = [...files.requirements, ...installs.requirements]
-  const top = await weighTop(base, { ...context, root, wishes: [...wishes, ...files.constraints] })
+  const weigh = (interpreter: string, overlay: string | null): Promise<WeighedPython> =>
+    weighRequirements(interpreter, {
+      requirements: [...wishes, ...files.constraints].map((wish) => wish.text),
+      overlay,
+      signal: context.signal,
+      environment: context.environment,
+    })
+  const base = await weigh(request.interpreter, null)
+  refuseUnusable(request.interpreter, base)
+  refuseOldPip(base)
+  const root = overlayRoot(context.folder, base)
+  const paths = overlayPaths(root, base.version)
+  // In the overlay, where there is one: what was installed there counts.
+  const top = overlayExists(paths) ? await weigh(paths.python, paths.env) : base
   // What an earlier install brought may be replaced: its successor is checked like any other.
   const fromImage = top.dists.filter((dist) => !dist.location.startsWith(`${root}/`))
   const coupled = await coupledDists(fromImage, context)
@@ -84,12 +94,10 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
     sorted.open.length === 0
       ? { dists: [], problems: [] }
       : await resolveOpen(sorted.open, { ...context, top, files, protectedSet, settings, built })
-  const builds = request.built
-    ? []
-    : missingBuilds(installs.builds, { env: overlayPaths(root, base.version).env, dists: top.dists })
+  const builds = request.built ? [] : missingBuilds(installs.builds, { env: paths.env, dists: top.dists })
   const dists = [...built.map(plannedBuild), ...withoutBuilt(resolved.dists, built)]
   return {
-    ...pythonUse(overlayPaths(root, base.version)),
+    ...pythonUse(paths),
     request,
     base,
     builds,
@@ -111,21 +119,6 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
     imports: request.imports,
     digest: digestOf({ base, dists: top.dists, wishes, request, resolved: dists, builds }),
   }
-}
-
-/** Weighs in the overlay where there is one: what was installed there counts. */
-const weighTop = async (
-  base: PythonFacts,
-  context: PythonContext & { readonly root: string; readonly wishes: readonly Requirement[] },
-): Promise<WeighedPython> => {
-  const paths = overlayPaths(context.root, base.version)
-  const stacked = overlayExists(paths)
-  return weighRequirements(stacked ? paths.python : base.interpreter, {
-    requirements: context.wishes.map((wish) => wish.text),
-    overlay: stacked ? paths.env : null,
-    signal: context.signal,
-    environment: context.environment,
-  })
 }
 
 type OpenContext = PythonContext & {
