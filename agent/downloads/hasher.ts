@@ -18,8 +18,8 @@ export type Hasher = {
   follow(file: { readonly path: string; readonly gitSizeBytes: number | null }): FileFollower
 }
 
-/** One thread keeps up with a 10 Gbit/s line; the second is for a long prefix that is read again at a resume. */
-const MOST_THREADS = 2
+/** One thread keeps up with a 10 Gbit/s line and takes files in turn; each further one costs 10 MB. */
+const MOST_THREADS = 1
 /** Threads without a file end after this long, and their memory with them. */
 const IDLE_MS = 3_000
 

@@ -216,6 +216,9 @@ export const createHttpConnection = (options: ConnectionOptions): HttpConnection
       return new Promise((resolve, reject) => {
         onHead = { resolve, reject }
         socket?.setTimeout(options.headersMs)
+        // Over TLS the end of a body can still come after the connection was told to pause.
+        if (paused) socket?.resume()
+        paused = false
         socket?.write(request)
       })
     },
