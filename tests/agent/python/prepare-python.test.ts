@@ -33,7 +33,8 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
   const python = (plan: PythonPlan, ...args: string[]) =>
     spawnSync(plan.interpreter, args, {
       encoding: 'utf8',
-      env: { PATH: '/usr/bin:/bin', ...plan.environment },
+      // The image’s files are compared byte by byte, and Python would compile them beside.
+      env: { PATH: '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1', ...plan.environment },
     })
   /** What earlier installs can be taken back with stays. */
   const besidesKept = (root: string) => readdirSync(root).filter((name) => !name.startsWith('kept-'))

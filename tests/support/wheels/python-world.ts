@@ -127,7 +127,7 @@ const copyPip = (python: string, base: string): void => {
     if (
       /^(pip|setuptools|pkg_resources|_distutils_hack|distutils-precedence\.pth)(-.*\.dist-info)?$/.test(name)
     )
-      cpSync(join(from, name), join(site, name), { recursive: true })
+      cpSync(join(from, name), join(site, name), { recursive: true, preserveTimestamps: true })
 }
 
 const run = (argv: readonly string[]): void => {
