@@ -2,8 +2,12 @@
 import type { AbiLayout } from '../../agent/python/abi/abi-layout.ts'
 import { checkObjects } from '../../agent/python/abi/check-objects.ts'
 
+/** What one check took. */
+export type OneCheck = { readonly objects: number; readonly ms: number; readonly megabytes: number }
+
 const layout = JSON.parse(process.argv[2] ?? '') as AbiLayout
 const startedMs = performance.now()
 const { objects } = checkObjects(layout)
 const ms = performance.now() - startedMs
-console.log(JSON.stringify({ objects, ms, megabytes: process.resourceUsage().maxRSS / 1000 }))
+const one: OneCheck = { objects, ms, megabytes: process.resourceUsage().maxRSS / 1000 }
+console.log(JSON.stringify(one))

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makePythonWorld, systemPython, TORCH_BASE } from '../../tests/support/wheels/python-world.ts'
 import { median, timeMs } from '../measure.ts'
+import type { OneCheck } from './check-once.ts'
 
 const ROUNDS = 5
 const WANTED_OBJECTS = 320
@@ -47,7 +48,7 @@ try {
   if (made !== undefined) rmSync(made, { recursive: true })
 }
 
-function checkOnce(interpreter: string, site: string): { objects: number; ms: number; megabytes: number } {
+function checkOnce(interpreter: string, site: string): OneCheck {
   const layout = {
     interpreter,
     sites: [site],
@@ -63,7 +64,7 @@ function checkOnce(interpreter: string, site: string): { objects: number; ms: nu
     { encoding: 'utf8' },
   )
   if (ended.status !== 0) throw new Error(ended.stderr)
-  return JSON.parse(ended.stdout) as { objects: number; ms: number; megabytes: number }
+  return JSON.parse(ended.stdout) as OneCheck
 }
 
 function dryRun(): void {
