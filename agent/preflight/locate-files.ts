@@ -13,6 +13,8 @@ export type WantedFile = {
   readonly sizeBytes: number | null
   readonly optional: boolean
   readonly allowPickle: boolean
+  /** Ranges from several sources at once, where they are proven equal. */
+  readonly race: boolean
 }
 
 /**
@@ -33,6 +35,7 @@ export const locateFiles = (manifest: Manifest): readonly WantedFile[] =>
         sizeBytes: download.size ?? null,
         optional: download.optional,
         allowPickle: download.allow_pickle,
+        race: download.race,
       },
     ]
   })
