@@ -86,7 +86,7 @@ const notAMap = (value: unknown): YamlProblem =>
         line: 1,
         column: 1,
         message: `the manifest is ${Array.isArray(value) ? 'a list' : 'plain text'}, but a map of keys is wanted`,
-        hint: 'Start with version: 1. A list of addresses is turned into a manifest by agentctl manifest import FILE.',
+        hint: 'Start with version: 1. A list of addresses goes under downloads, each with to and from.',
       }
 
 const fromYaml = ({ line, column, message, hint }: YamlProblem, file: string): Problem => ({

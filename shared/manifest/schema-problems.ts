@@ -94,7 +94,7 @@ const unknownKey = (path: ManifestPath, value: unknown): Explained => {
     meant,
     message: `unknown key ${quote(key)}${where}`,
     hint: old
-      ? 'This is a key of the provisioning format: agentctl manifest import FILE turns it into a manifest.'
+      ? 'This is a key of the provisioning format: write it as downloads, python.install and custom_nodes.'
       : meant === undefined
         ? `Known here: ${known.join(', ')}.`
         : `Did you mean “${meant}”?`,

@@ -41,7 +41,7 @@ export const BAD_MANIFESTS: readonly BadManifest[] = [
     code: 'invalid_manifest',
     subject: 'box.yaml',
     message: 'the manifest is a list, but a map of keys is wanted',
-    hint: 'Start with version: 1. A list of addresses is turned into a manifest by agentctl manifest import FILE.',
+    hint: 'Start with version: 1. A list of addresses goes under downloads, each with to and from.',
   },
   {
     title: 'plain text',
@@ -50,7 +50,7 @@ export const BAD_MANIFESTS: readonly BadManifest[] = [
     code: 'invalid_manifest',
     subject: 'box.yaml',
     message: 'the manifest is plain text, but a map of keys is wanted',
-    hint: 'Start with version: 1. A list of addresses is turned into a manifest by agentctl manifest import FILE.',
+    hint: 'Start with version: 1. A list of addresses goes under downloads, each with to and from.',
   },
   {
     title: 'a tab as indentation',
@@ -293,7 +293,7 @@ export const BAD_MANIFESTS: readonly BadManifest[] = [
     code: 'invalid_manifest',
     subject: 'pip_packages',
     message: 'unknown key “pip_packages” (line 3)',
-    hint: 'This is a key of the provisioning format: agentctl manifest import FILE turns it into a manifest.',
+    hint: 'This is a key of the provisioning format: write it as downloads, python.install and custom_nodes.',
   },
   {
     title: 'a merge key',
