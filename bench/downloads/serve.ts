@@ -8,7 +8,7 @@ import { createServer, type RequestListener, type ServerResponse } from 'node:ht
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { makeCertificate } from '../../tests/support/hub/certificate.ts'
+import { readCertificate } from '../../tests/support/hub/certificate.ts'
 
 export type ServeOptions = {
   readonly files: readonly { readonly name: string; readonly sizeBytes: number }[]
@@ -149,7 +149,7 @@ const send = async (
   response.end()
 }
 
-const certificate = options.https ? makeCertificate() : undefined
+const certificate = options.https ? readCertificate() : undefined
 
 const listen = (): Promise<string> =>
   new Promise((resolve) => {

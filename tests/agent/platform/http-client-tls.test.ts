@@ -7,12 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { makeCertificate } from '../../support/hub/certificate.ts'
+import { readCertificate } from '../../support/hub/certificate.ts'
 
 const PROGRAM = join(import.meta.dirname, 'programs/fetch-over-tls.ts')
 
 test('bodies of any size come one after the other over TLS, also when the end arrives during a pause', async () => {
-  const certificate = makeCertificate()
+  const certificate = readCertificate()
   let connections = 0
   const server = createServer({ ...certificate }, (request, response) => {
     response.end(Buffer.alloc(Number(request.url?.slice(1)), 'x'))

@@ -1,7 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { makeCertificate } from './certificate.ts'
+import { readCertificate } from './certificate.ts'
 import { answerCivitai } from './civitai.ts'
 import { makeContent, textContent } from './content.ts'
 import { createFaultPicker, type Place } from './faults.ts'
@@ -25,7 +25,7 @@ import { serveContent } from './serve-content.ts'
 export const startHub = async (options: HubOptions) => {
   const files = options.files.map(prepareFile)
   const requests: HubRequest[] = []
-  const certificate = options.https ? makeCertificate() : undefined
+  const certificate = options.https ? readCertificate() : undefined
   const state: HubState = {
     files,
     tokens: options.tokens ?? [GOOD_TOKEN, STRANGER_TOKEN],
