@@ -14,12 +14,17 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { findProgram } from '../../agent/platform/commands.ts'
 
 /** sshd starts itself again for each connection, so it wants its absolute path. */
 const SSHD = '/usr/sbin/sshd'
 
 /** Why there is no ssh server to test with; undefined when there is one. */
-export const noSshServer: string | undefined = existsSync(SSHD) ? undefined : `${SSHD} is not installed`
+export const noSshServer: string | undefined = existsSync(SSHD)
+  ? ['ssh', 'ssh-keygen']
+      .filter((name) => findProgram(name, process.env['PATH'] ?? '') === undefined)
+      .map((name) => `${name} is not installed`)[0]
+  : `${SSHD} is not installed`
 
 /** A real OpenSSH server on a loopback port, for the user that runs the tests. */
 export type SshServer = {

@@ -5,7 +5,9 @@ export const createSummaryReporter = (): Reporter => ({
   onTestRunEnd: (modules) => {
     const counts = { passed: 0, failed: 0, skipped: 0 }
     for (const module of modules) {
-      if (module.errors().length > 0) counts.failed += 1
+      // A file or a hook that failed leaves no failed test behind, and is a failure all the same.
+      const failedTests = [...module.children.allTests('failed')].length
+      if (module.state() === 'failed' && failedTests === 0) counts.failed += 1
       for (const test of module.children.allTests()) {
         const { state } = test.result()
         if (state !== 'pending') counts[state] += 1
