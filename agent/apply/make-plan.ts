@@ -11,9 +11,10 @@ import { decide } from '../preflight/decide.ts'
 import { gatherFacts } from '../preflight/gather-facts.ts'
 import { locateFiles, locateSnapshots } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
+import { nodeFolderName } from '../python/custom-nodes.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
-import { nodeName, planProcesses } from './plan-processes.ts'
+import { planProcesses } from './plan-processes.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
 import type { Rooms } from './rooms.ts'
@@ -123,7 +124,7 @@ const nodeRequirements = (manifest: Manifest): readonly string[] => {
   const folder = nodesFolder(manifest)
   if (folder === undefined) return []
   return manifest.custom_nodes
-    .map((node) => join(folder, nodeName(node.git), 'requirements.txt'))
+    .map((node) => join(folder, nodeFolderName(node.git), 'requirements.txt'))
     .filter(existsSync)
 }
 

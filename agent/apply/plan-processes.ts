@@ -4,6 +4,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planJobs } from '../processes/planned-process.ts'
 import type { PlannedProcess } from '../processes/planned-process.ts'
+import { nodeFolderName } from '../python/custom-nodes.ts'
 
 /** The Python that processes run with, as the overlay has it or is going to have it. */
 export type ProcessPython = {
@@ -23,7 +24,7 @@ export const planProcesses = (
   // They are cloned into the first ComfyUI of the manifest.
   const nodesHome = Object.values(manifest.processes).find(({ kind }) => kind === 'comfyui')?.working_dir
   const customNodes = manifest.custom_nodes.map(({ git, ref, optional }) => ({
-    folder: nodeName(git),
+    folder: nodeFolderName(git),
     optional,
     origin: `${git}@${ref}`,
   }))
@@ -50,7 +51,3 @@ export const planProcesses = (
   }
   return { planned, problems }
 }
-
-/** The folder of a custom node: the last part of its address, as git itself would name it. */
-export const nodeName = (git: string): string =>
-  (git.replace(/\/+$/, '').split('/').at(-1) ?? '').replace(/\.git$/, '')
