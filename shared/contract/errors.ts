@@ -252,6 +252,34 @@ export const ERROR_CODES = {
     hint: 'The checkpoint changed on the box; pull it again.',
   },
 
+  // providers
+  provider_key: {
+    status: 502,
+    exit: EXIT.notAuthenticated,
+    hint: 'Set VAST_API_KEY or RUNPOD_API_KEY to a key of your account.',
+  },
+  provider_failed: {
+    status: 502,
+    exit: EXIT.failed,
+    hint: 'Try again later; agentctl boxes shows what is rented.',
+  },
+  stop_unconfirmed: {
+    status: 502,
+    exit: EXIT.failed,
+    hint: 'It may go on costing money: stop it by hand on the provider’s own page.',
+  },
+  no_offer: {
+    status: 422,
+    exit: EXIT.refused,
+    hint: 'Allow another GPU, a higher price or a smaller disk; nothing was rented.',
+  },
+  instance_failed: { status: 502, exit: EXIT.failed, hint: 'Rent another one: run agentctl up again.' },
+  not_synced: {
+    status: 409,
+    exit: EXIT.refused,
+    hint: 'Let it sync (agentctl sync --now), or give it up with --lose-data.',
+  },
+
   // the agent's own state
   already_running: {
     status: 409,
