@@ -22,6 +22,7 @@ import type { Box } from './http/box.ts'
 import { ensureLocalToken } from './http/local-token.ts'
 import { serveOnSocket } from './http/serve.ts'
 import { createTokens } from './http/tokens.ts'
+import { aborted } from './platform/aborted.ts'
 import { systemClock } from './platform/clock.ts'
 import { findProgram } from './platform/commands.ts'
 import { openDatabase } from './platform/database.ts'
@@ -240,6 +241,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   return {
     /** Runs until the signal given to compose aborts. */
     run: async (): Promise<void> => {
+      apply.resumeSyncs()
       // The API answers before the box is looked after, so that a slow start is visible.
       const servers = await Promise.all(config.sockets.map((path) => serveOnSocket(app, path)))
       report({ type: 'agent.started', subject: agentId, data: { version: VERSION, pid: process.pid } })
@@ -281,12 +283,6 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     },
   }
 }
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 
 /** The agent's name for itself: made once, kept with the state. */
 const readAgentId = (db: ReturnType<typeof openDatabase>['db']): string => {

@@ -60,6 +60,9 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     sync: () => unwrap(v1.sync.$get()),
     /** Copies until everything is there: no deadline but the user's. */
     syncNow: (name: string | null) => unwrap(within(null).sync.$post({ json: { name } })),
+    /** The last copies before the box goes away; the box keeps the deadline. */
+    flushSync: (deadlineSeconds: number) =>
+      unwrap(within(null).sync.flush.$post({ json: { deadlineSeconds } })),
     checkpoints: (sync: string | undefined) => unwrap(v1.checkpoints.$get({ query: queryOf({ sync }) })),
     /** Hashes files that were not hashed yet, so it may take minutes. */
     checkpointFiles: (name: string, sync: string | undefined) =>

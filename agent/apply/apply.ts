@@ -1,6 +1,7 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import { isFinalRunState } from '../../shared/contract/states.ts'
+import { errorText } from '../platform/files.ts'
 import { carryOut } from './carry-out.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
@@ -22,6 +23,8 @@ export type Apply = {
   readonly start: (text: ManifestText) => Promise<{ readonly run: RunRecord; readonly joined: boolean }>
   /** @throws AgentError not_found */
   readonly cancel: (id: string) => RunRecord
+  /** Before anything else: checkpoints are copied from the first second, whatever becomes of the plan. */
+  readonly resumeSyncs: () => void
   /** At boot: goes on with a run that the last agent did not end, else brings the box to its last manifest again. */
   readonly resume: () => Promise<void>
   /** Resolves when no run is under way. */
@@ -107,13 +110,21 @@ export const createApply = (deps: {
       if (active?.id === id) active.abort.abort(new AgentError('cancelled', `run ${id} was cancelled`))
       return run
     },
+    resumeSyncs: () => {
+      const last = runs.manifest()
+      if (last === undefined) return
+      try {
+        const text = { manifest: last.text, file: last.file }
+        rooms.sync.configure(planSyncs(readManifest(text, rooms.secrets).manifest))
+      } catch (error) {
+        rooms.log.error('nothing is copied until the manifest is applied', { error: errorText(error) })
+      }
+    },
     resume: async () => {
       const run = runs.current()
       const last = runs.manifest()
       if (run === undefined || last === undefined || run.state === 'cancelled') return
       const text = { manifest: last.text, file: last.file }
-      // Checkpoints are kept safe from the first second, whatever becomes of the plan.
-      rooms.sync.configure(planSyncs(readManifest(text, rooms.secrets).manifest))
       if (isFinalRunState(run.state)) {
         execute(runs.create({ ...last, file: last.file }), text)
       } else {

@@ -4,6 +4,7 @@ import type {
   CheckpointRow,
   ChunkHashes,
   DownloadRow,
+  FlushRecord,
   ProcessRow,
   RunRecord,
   StatusRecord,
@@ -74,6 +75,8 @@ export type Box = {
   readonly sync: {
     rows(): readonly SyncRow[]
     runNow(name: string | null, context: { signal: AbortSignal }): Promise<readonly SyncRow[]>
+    /** The last copies before the box goes away. */
+    flush(options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<FlushRecord>
     checkpoints(sync: string | null): Promise<readonly CheckpointRow[]>
     checkpointFiles(of: { sync: string | null; name: string }): Promise<CheckpointFiles>
     openCheckpointFile(of: {

@@ -35,13 +35,17 @@ export const createPendingCopier = (copy: (unit: ObservedUnit, signal: AbortSign
           failedUnits.add(unit.name)
           errors.push(error)
           // Whatever the remote refuses now it refuses for the next unit too.
-          if (!isCode(error, 'checkpoint_changed', 'io_error', 'unsafe_path')) break
+          if (!isTroubleOfUnit(error)) break
         }
       }
       if (errors.length > 0) throw errors[0]
     },
   }
 }
+
+/** True for what ails one unit alone: the next one may be copied all the same. */
+export const isTroubleOfUnit = (error: unknown): boolean =>
+  isCode(error, 'checkpoint_changed', 'io_error', 'unsafe_path')
 
 const isCode = (error: unknown, ...codes: readonly string[]): boolean =>
   error instanceof AgentError && codes.includes(error.code)

@@ -1,112 +1,105 @@
-import { AgentError } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import { problemFrom } from '../../shared/contract/errors.ts'
+import type { FlushRecord, PendingUnit } from '../../shared/contract/records.ts'
+import { formatSize } from '../../shared/contract/units.ts'
 import type { Clock } from '../platform/clock.ts'
 import { errorText } from '../platform/files.ts'
-import type { Log } from '../platform/log.ts'
-import type { Carrier } from './carrier.ts'
-import type { HashFile } from './file-hashes.ts'
+import { isTroubleOfUnit } from './copy-pending.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { newestFirst } from './order-units.ts'
-import { sealUnit } from './seal-unit.ts'
-import { recordPath } from './store-unit.ts'
-import { MARKER_FILES, pathInUnit, sizeOf } from './unit.ts'
+import { isCheckpoint } from './prune-units.ts'
+import { reasonOf } from './sync-row.ts'
+import { sizeOf, SMALL_BYTES } from './unit.ts'
 
-export type FlushOptions = {
-  /** When it has to be over, from now. */
-  readonly deadlineMs: number
-  readonly signal: AbortSignal
-  /** Larger units are left alone: an agent that is only restarted goes on with them. */
-  readonly largestUnitBytes?: number
-}
-
-/** What a flush brought to the remotes, and what it did not. */
-export type FlushReport = {
-  readonly flushed: readonly FlushedUnit[]
-  readonly unflushedBytes: number
-  /** Units that no remote holds as they are now. */
-  readonly lost: readonly FlushedUnit[]
-}
-export type FlushedUnit = { readonly sync: string; readonly unit: string }
-
-export type FlushContext = FlushOptions & {
+/** How a flush of one sync works: what is pending, and how a unit is copied. */
+export type FlushContext = {
   readonly sync: string
   readonly clock: Clock
-  readonly log: Log
-  readonly root: string
-  readonly hashFile: HashFile
-  readonly carrier: () => Promise<Carrier>
+  /** When it has to be over, on the monotonic clock; `signal` aborts then too. */
+  readonly endsAtMs: number
+  readonly signal: AbortSignal
+  /** Larger units are left alone: an agent that is only restarted goes on with them. */
+  readonly largestUnitBytes: number
+  /** Looks again. @returns the units that the remote does not hold as they are */
+  readonly look: (signal: AbortSignal) => Promise<readonly ObservedUnit[]>
+  /** What the last look saw, for when it can be looked no more. */
+  readonly pending: () => readonly ObservedUnit[]
   /** As measured by earlier copies; undefined: none was made yet. */
-  readonly bytesPerSecond: number | undefined
+  readonly bytesPerSecond: () => number | undefined
   readonly copy: (unit: ObservedUnit, signal: AbortSignal) => Promise<void>
+  readonly putSmallFiles: (unit: ObservedUnit, signal: AbortSignal) => Promise<void>
 }
+
+type Why = Pick<PendingUnit, 'state' | 'reason'>
+type Stored = FlushRecord['stored'][number]
 
 /** A careful guess for a remote that nothing was copied to yet. */
 const UNKNOWN_BYTES_PER_SECOND = 10_000_000
 /** A part of the time for listing, comparing and the record. */
 const SPARE_SHARE = 0.8
-/** Files and units of this size are worth their seconds whatever else is pending. */
-const SMALL_BYTES = 8 * 2 ** 20
 
 /**
  * The last copies before the box goes away: the newest complete unit first, nothing that cannot end in time (a copy
  * that is cut off is worth nothing). Where the time is short, small units come first, then the small files of the
- * newest unit that is too large, without what would make it look whole: they may save the run.
- * A remote that fails ends the flush of this sync; the report says what is lost.
+ * newest unit that is too large. Where it is not, units that only have to rest are waited for.
+ * A remote that fails ends the flush of this sync; nothing is thrown for it, what is left says why.
  */
-export const flushPending = async (
-  pending: readonly ObservedUnit[],
-  context: FlushContext,
-): Promise<FlushReport> => {
-  const { sync, log } = context
-  const flushed = new Set<string>()
+export const flushUnits = async (context: FlushContext): Promise<FlushRecord> => {
+  const { clock, signal } = context
+  const stored = new Map<string, Stored>()
+  const why = new Map<string, Why>()
   try {
-    await flushInTime(pending, { ...context, onFlushed: (unit) => flushed.add(unit.name) })
+    await copyInTime(await context.look(signal), { ...context, stored, why, mayPutParts: true })
+    // Twice: what changed during the first wait gets one more chance.
+    for (let round = 0; round < 2; round += 1) {
+      const waitMs = longestWaitMs(context.pending(), context.endsAtMs - clock.monotonicMs())
+      if (waitMs === undefined) break
+      await clock.sleep(waitMs, signal)
+      await copyInTime(await context.look(signal), { ...context, stored, why, mayPutParts: false })
+    }
   } catch (error) {
-    log.warn('a flush ended early', { sync, message: errorText(error) })
+    return reportFlush(context, { stored, why, problem: problemFrom(error, context.sync) })
   }
-  const lost = pending.filter(({ name }) => !flushed.has(name))
-  return {
-    flushed: [...flushed].map((unit) => ({ sync, unit })),
-    unflushedBytes: lost.reduce((sum, unit) => sum + sizeOf(unit), 0),
-    lost: lost.map(({ name }) => ({ sync, unit: name })),
-  }
+  return reportFlush(context, { stored, why })
 }
 
-const flushInTime = async (
+const copyInTime = async (
   pending: readonly ObservedUnit[],
-  context: FlushContext & { readonly onFlushed: (unit: ObservedUnit) => void },
+  context: FlushContext & {
+    readonly stored: Map<string, Stored>
+    readonly why: Map<string, Why>
+    readonly mayPutParts: boolean
+  },
 ): Promise<void> => {
-  const { clock, deadlineMs, largestUnitBytes = Number.POSITIVE_INFINITY } = context
-  const endsAtMs = clock.monotonicMs() + deadlineMs
-  const late = new AgentError('deadline', `the flush had ${deadlineMs} ms`)
-  const deadline = new AbortController()
-  const timer = setTimeout(() => deadline.abort(late), deadlineMs)
-  const signal = AbortSignal.any([context.signal, deadline.signal])
-  const speed = context.bytesPerSecond ?? UNKNOWN_BYTES_PER_SECOND
-  const fits = (bytes: number): boolean =>
-    bytes <= ((endsAtMs - clock.monotonicMs()) / 1000) * SPARE_SHARE * speed
+  const { clock, endsAtMs, signal, stored, why } = context
+  const leftSeconds = (): number => Math.max(0, (endsAtMs - clock.monotonicMs()) / 1000)
+  const speed = (): number => context.bytesPerSecond() ?? UNKNOWN_BYTES_PER_SECOND
+  const fits = (bytes: number): boolean => bytes <= leftSeconds() * SPARE_SHARE * speed()
 
-  try {
-    const copyIfItFits = async (unit: ObservedUnit): Promise<void> => {
-      if (!fits(sizeOf(unit))) return
-      signal.throwIfAborted()
-      await context.copy(unit, signal)
-      context.onFlushed(unit)
+  const copyIfItFits = async (unit: ObservedUnit): Promise<void> => {
+    if (!fits(sizeOf(unit))) {
+      why.set(unit.name, tooLate(unit, { speed: speed(), leftSeconds: leftSeconds() }))
+      return
     }
-    const complete = pending
-      .flatMap((unit) => asComplete(unit) ?? [])
-      .filter((unit) => sizeOf(unit) <= largestUnitBytes)
-      .sort(newestFirst)
-    const isShort = !fits(complete.reduce((sum, unit) => sum + sizeOf(unit), 0))
-    const [small, large] = isShort
-      ? [complete.filter(isSmall), complete.filter((unit) => !isSmall(unit))]
-      : [complete, []]
-    const tooLarge = large.find((unit) => !fits(sizeOf(unit)))
-    for (const unit of small) await copyIfItFits(unit)
-    if (tooLarge) await putSmallFiles(tooLarge, { ...context, signal })
-    for (const unit of large) await copyIfItFits(unit)
-  } finally {
-    clearTimeout(timer)
+    signal.throwIfAborted()
+    try {
+      await context.copy(unit, signal)
+      stored.set(unit.name, named(context.sync, unit))
+      why.delete(unit.name)
+    } catch (error) {
+      why.set(unit.name, failed(error))
+      if (signal.aborted || !isTroubleOfUnit(error)) throw error
+    }
   }
+
+  const complete = pending.flatMap((unit) => asComplete(unit) ?? []).sort(newestFirst)
+  const able = complete.filter((unit) => sizeOf(unit) <= context.largestUnitBytes)
+  const isShort = !fits(able.reduce((sum, unit) => sum + sizeOf(unit), 0))
+  const [small, large] = isShort ? [able.filter(isSmall), able.filter((unit) => !isSmall(unit))] : [able, []]
+  const tooLarge = large.find((unit) => !fits(sizeOf(unit)))
+  for (const unit of small) await copyIfItFits(unit)
+  if (tooLarge && context.mayPutParts) await context.putSmallFiles(tooLarge, signal)
+  for (const unit of large) await copyIfItFits(unit)
 }
 
 const isSmall = (unit: ObservedUnit): boolean => sizeOf(unit) <= SMALL_BYTES
@@ -119,21 +112,54 @@ const asComplete = (unit: ObservedUnit): ObservedUnit | undefined => {
   return { ...unit, verdict: { state: 'complete', completeAt: new Date(unit.modifiedMs).toISOString() } }
 }
 
-const putSmallFiles = async (unit: ObservedUnit, context: FlushContext): Promise<void> => {
-  const { root, hashFile, signal } = context
-  const files = unit.files.filter(
-    (file) => file.sizeBytes <= SMALL_BYTES && !MARKER_FILES.includes(pathInUnit(unit, file.path)),
-  )
-  if (files.length === 0) return
-  const carrier = await context.carrier()
-  const record = recordPath(unit.name)
-  // An older unit of this name lies there whole: nothing of it is replaced by parts.
-  if ((await carrier.list([record], { signal })).has(record)) return
-  const completeAt = new Date(unit.modifiedMs).toISOString()
-  const sealed = await sealUnit({ ...unit, files }, { root, completeAt, hashFile, signal })
-  try {
-    await carrier.put(sealed.files, { signal, last: new Set() })
-  } finally {
-    await sealed.close()
+const longestWaitMs = (pending: readonly ObservedUnit[], leftMs: number): number | undefined => {
+  const waits = pending
+    .flatMap(({ verdict }) => (verdict.state === 'settling' ? (verdict.waitMs ?? []) : []))
+    .filter((waitMs) => waitMs < SPARE_SHARE * leftMs)
+  return waits.length === 0 ? undefined : Math.max(...waits) + 5
+}
+
+const failed = (error: unknown): Why => ({ state: 'failed', reason: errorText(error) })
+
+const tooLate = (
+  unit: ObservedUnit,
+  { speed, leftSeconds }: { speed: number; leftSeconds: number },
+): Why => ({
+  state: 'queued',
+  reason: `needs about ${Math.ceil(sizeOf(unit) / speed)} s at ${formatSize(speed)}/s; ${Math.floor(leftSeconds)} s were left`,
+})
+
+const named = (sync: string, unit: ObservedUnit): Stored => ({
+  sync,
+  unit: unit.name,
+  isCheckpoint: isCheckpoint(unit),
+  sizeBytes: sizeOf(unit),
+})
+
+/** What became of the units: what is pending after the last look is left, with the reason. */
+export const reportFlush = (
+  { sync, pending, bytesPerSecond }: FlushContext,
+  { stored = new Map<string, Stored>(), why = new Map<string, Why>(), problem }: Done,
+): FlushRecord => {
+  const left = [...pending()].sort(newestFirst).map((unit) => ({
+    ...named(sync, unit),
+    ...(why.get(unit.name) ??
+      reasonOf(unit, { isCopying: false, hasFailed: false, isRemoteAway: problem !== undefined })),
+  }))
+  const leftBytes = left.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+  const speed = bytesPerSecond()
+  return {
+    // What changed after its copy is left.
+    stored: [...stored.values()].filter(({ unit }) => !left.some((one) => one.unit === unit)),
+    left,
+    leftBytes,
+    secondsNeeded: leftBytes === 0 ? 0 : speed === undefined ? null : Math.ceil(leftBytes / speed),
+    problems: problem ? [problem] : [],
   }
+}
+
+type Done = {
+  readonly stored?: ReadonlyMap<string, Stored>
+  readonly why?: ReadonlyMap<string, Why>
+  readonly problem?: Problem
 }

@@ -47,7 +47,8 @@ export const syncRow = (
   }
 }
 
-const reasonOf = (
+/** Why a unit is not stored, in a word and in words. */
+export const reasonOf = (
   { verdict }: ObservedUnit,
   copy: { readonly isCopying: boolean; readonly hasFailed: boolean; readonly isRemoteAway: boolean },
 ): Pick<PendingUnit, 'state' | 'reason'> => {

@@ -2,7 +2,14 @@ import { mkdirSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
-import type { CheckpointFiles, CheckpointRow, ChunkHashes, SyncRow } from '../../shared/contract/records.ts'
+import type {
+  CheckpointFiles,
+  CheckpointRow,
+  ChunkHashes,
+  FlushRecord,
+  SyncRow,
+} from '../../shared/contract/records.ts'
+import { aborted } from '../platform/aborted.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
 import { errorText } from '../platform/files.ts'
@@ -11,7 +18,7 @@ import type { CheckpointName, OpenCheckpointFile } from './checkpoints.ts'
 import { createCheckpoints } from './checkpoints.ts'
 import { createHashChunks } from './chunk-hashes.ts'
 import { createHashFile } from './file-hashes.ts'
-import type { FlushOptions, FlushReport } from './flush-units.ts'
+import type { FlushOptions } from './flush-sync.ts'
 import { keepSynced } from './keep-synced.ts'
 import { openCarrier } from './open-carrier.ts'
 import type { PlannedSync } from './planned-sync.ts'
@@ -137,19 +144,25 @@ export const createSync = (deps: SyncDeps) => {
 
     /**
      * Before the box goes away: copies what can be copied until the deadline, newest complete units first, and starts
-     * nothing that cannot end in time. The service may run or not. Never throws for what a remote does.
+     * nothing that cannot end in time; waits for what only has to rest where there is time for it. The service may
+     * run or not. Never throws for what a remote does: what is left says why.
      */
-    flush: async (options: FlushOptions): Promise<FlushReport> => {
+    flush: async (options: FlushOptions): Promise<FlushRecord> => {
       // An agent that is only stopped does not wait for a remote that was away before.
       const able =
         options.largestUnitBytes === undefined
           ? runs
           : runs.filter(({ run }) => run.row().problem?.severity !== 'error')
-      const reports = await Promise.all(able.map(({ run }) => run.flush(options)))
+      const records = await Promise.all(able.map(({ run }) => run.flush(options)))
       return {
-        flushed: reports.flatMap(({ flushed }) => flushed),
-        unflushedBytes: reports.reduce((sum, { unflushedBytes }) => sum + unflushedBytes, 0),
-        lost: reports.flatMap(({ lost }) => lost),
+        stored: records.flatMap(({ stored }) => stored),
+        left: records.flatMap(({ left }) => left),
+        leftBytes: records.reduce((sum, { leftBytes }) => sum + leftBytes, 0),
+        // Syncs are copied side by side.
+        secondsNeeded: records.some(({ secondsNeeded }) => secondsNeeded === null)
+          ? null
+          : Math.max(0, ...records.map(({ secondsNeeded }) => secondsNeeded ?? 0)),
+        problems: records.flatMap(({ problems }) => problems),
       }
     },
 
@@ -216,9 +229,3 @@ type Running = {
 }
 
 const neverAborted = (): { signal: AbortSignal } => ({ signal: new AbortController().signal })
-
-const aborted = (signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })

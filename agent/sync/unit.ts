@@ -62,5 +62,8 @@ export const MARKER_FILES: readonly string[] = [
 /** Single files that are checkpoints of their own; a log or a configuration is never pruned. */
 export const WEIGHTS: readonly string[] = ['.safetensors', '.pt', '.pth', '.ckpt', '.bin', '.gguf', '.zip']
 
+/** Files and units of this size are worth their seconds, however little time is left and whatever else is pending. */
+export const SMALL_BYTES = 8 * 2 ** 20
+
 /** Our own files beside the user's, on both sides. */
 export const OWN_FOLDER = '.gpu-agent'

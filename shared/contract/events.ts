@@ -28,6 +28,7 @@ export const EVENT_TYPES = [
   'sync.copied',
   'sync.failed',
   'sync.recovered',
+  'sync.flushed',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 

@@ -121,6 +121,26 @@ export const SyncRow = z.object({
 })
 export type SyncRow = z.infer<typeof SyncRow>
 
+const FlushedUnit = z.object({
+  sync: z.string(),
+  unit: z.string(),
+  /** False for what lies beside checkpoints: a log, a configuration. */
+  isCheckpoint: z.boolean(),
+  sizeBytes: bytes,
+})
+
+/** What a flush brought to the remotes, and what no remote holds as it is now, each with the reason. */
+export const FlushRecord = z.object({
+  stored: z.array(FlushedUnit),
+  left: z.array(FlushedUnit.extend({ state: z.enum(PENDING_STATES), reason: z.string() })),
+  leftBytes: bytes,
+  /** To copy what is left, at the speed of the last copy; null where none was measured. */
+  secondsNeeded: z.number().nullable(),
+  /** What ended the flush of a sync early: its remote does not answer, its folder cannot be read. */
+  problems: z.array(Problem),
+})
+export type FlushRecord = z.infer<typeof FlushRecord>
+
 export const BudgetRow = z.object({
   state: z.enum(BUDGET_STATES),
   spentUsd: z.number().nullable(),

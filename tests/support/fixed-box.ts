@@ -255,6 +255,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
     sync: {
       rows: () => records.status.sync,
       runNow: () => Promise.resolve(records.status.sync),
+      flush: () => Promise.resolve({ stored: [], left: [], leftBytes: 0, secondsNeeded: 0, problems: [] }),
       checkpoints: () =>
         Promise.resolve(
           records.checkpoint === undefined

@@ -1,5 +1,11 @@
 import { z } from 'zod'
-import { CheckpointFiles, CheckpointRow, ChunkHashes, SyncRow } from '../../../shared/contract/records.ts'
+import {
+  CheckpointFiles,
+  CheckpointRow,
+  ChunkHashes,
+  FlushRecord,
+  SyncRow,
+} from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { answerFile } from '../ranges.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
@@ -7,6 +13,9 @@ import { createRouter, json, jsonBody, route } from './router.ts'
 const Rows = z.object({ sync: z.array(SyncRow) })
 const OfSync = z.object({ sync: z.string().exactOptional() })
 const Name = z.object({ name: z.string() })
+
+/** A day. */
+const LONGEST_FLUSH_S = 86_400
 
 export const syncRoutes = (box: Box) =>
   createRouter()
@@ -32,6 +41,22 @@ export const syncRoutes = (box: Box) =>
           { sync: [...(await box.sync.runNow(c.req.valid('json').name, { signal: c.req.raw.signal }))] },
           200,
         ),
+    )
+    .openapi(
+      route('operate', {
+        method: 'post',
+        path: '/sync/flush',
+        summary:
+          'Copy what can be copied until the deadline, before the box goes away; answers with what is left',
+        request: {
+          body: jsonBody(z.object({ deadlineSeconds: z.number().positive().max(LONGEST_FLUSH_S) })),
+        },
+        responses: { 200: json(FlushRecord, 'What was stored and what is left') },
+      }),
+      async (c) => {
+        const deadlineMs = 1000 * c.req.valid('json').deadlineSeconds
+        return c.json(await box.sync.flush({ deadlineMs, signal: c.req.raw.signal }), 200)
+      },
     )
     .openapi(
       route('read', {
