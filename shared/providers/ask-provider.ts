@@ -48,11 +48,11 @@ export const createAsk = (provider: ProviderName, deps: ProviderDeps): Ask => {
       let waitMs = 250 * 2 ** failures
       try {
         const reply = await deps.send(requestFor(call, { key, endpoint: deps.endpoint }), { signal })
-        if (!isRetryableStatus(reply.status)) return reply
+        const isUnread = reply.status === 429
+        if (!isRetryableStatus(reply.status) || (call.repeat === 'once' && !isUnread)) return reply
         failure = replyError(provider, { call, reply, key })
-        if (call.repeat === 'once' && reply.status !== 429) throw failure
         // Vast.ai sends no Retry-After, and lengthens the interval of whoever comes too early: 12 s for a creation of 4.5.
-        if (reply.status === 429)
+        if (isUnread)
           waitMs =
             askedDelayMs(reply.headers, deps.clock.now()) ?? Math.max(waitMs, 2.7 * call.everyMs * failures)
       } catch (error) {
