@@ -62,6 +62,8 @@ export type Box = {
       close(): void
       readonly closed: Promise<'ended' | 'slow'>
     }>
+    /** Somebody uses its web page now. */
+    noteWebUse(name: string): void
     /** Resolves when it has begun. */
     runOnce(command: readonly string[], context: { signal: AbortSignal }): Promise<ProcessRow>
     checkWorkflow(

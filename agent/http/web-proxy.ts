@@ -49,9 +49,12 @@ export const proxyRequest = (request: Request, upstream: Upstream): Promise<Resp
     }
   })
 
-/** A WebSocket of the page: once both sides have agreed, their bytes pass as they are. */
+/**
+ * A WebSocket of the page: once both sides have agreed, their bytes pass as they are.
+ * @param onUse called when the visitor sends something
+ */
 export const proxyUpgrade =
-  (upstream: Upstream): AcceptUpgrade =>
+  (upstream: Upstream, onUse: () => void): AcceptUpgrade =>
   (incoming, socket, head) => {
     const headers = {
       ...requestHeaders(incoming.headers, { upstream, withOrigin: true }),
@@ -79,6 +82,7 @@ export const proxyUpgrade =
         ...lines,
       ]
       socket.write(`${answer.join('\r\n')}\r\n\r\n`)
+      socket.on('data', onUse)
       join({ page, first }, { socket, head })
     })
     outgoing.end()

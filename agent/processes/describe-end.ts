@@ -16,6 +16,7 @@ type ProcessCode =
   | 'process_not_ready'
   | 'process_lost'
   | 'process_stalled'
+  | 'cuda_fault'
   | 'outputs_missing'
   | 'variants_failed'
   | 'crash_looping'

@@ -20,11 +20,19 @@ export const createJobProof = ({ name, proof }: Pick<StoredPlan, 'name' | 'proof
   return {
     /** One by one, warnings too. */
     findings: (): readonly Problem[] => found?.problems ?? [],
-    /** Everything that keeps it from being ready, in one problem; null when nothing does. */
-    obstacle: (): Problem | null => {
+    /**
+     * Everything that keeps it from being ready, in one problem; undefined when nothing does. A custom node is imported
+     * at the start alone, so one that failed has failed this job: `failed`, while it still runs for who wants to look.
+     */
+    obstacle: (): { readonly state: 'running' | 'failed'; readonly problem: Problem } | undefined => {
+      if (errors().length === 0) return undefined
       const lacks = errors().map(({ message }) => message)
       const message = `${name} answers, and is not ready: ${lacks.join('; ')}`
-      return lacks.length === 0 ? null : processProblem('process_not_ready', { name, message })
+      const isFinal = errors().some(({ code }) => code === 'custom_node_failed')
+      return {
+        state: isFinal ? 'failed' : 'running',
+        problem: processProblem('process_not_ready', { name, message }),
+      }
     },
     /** True when it was never looked at, lacked something, or its workflows have changed since. */
     isDue: (): boolean => proof !== null && (errors().length > 0 || found?.key !== proofKey(proof)),

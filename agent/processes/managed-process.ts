@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { createVisits } from './activity.ts'
 import { endProblem, unplanned } from './describe-end.ts'
 import { findJob } from './find-job.ts'
 import { readJobSpec } from './job-records.ts'
@@ -27,11 +28,10 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
 
   /** Alive, stopped on purpose, or done for good. Anything else is begun when its plan is applied again. */
   const isKept = (digest: string): boolean => {
-    const record = life.record()
-    return (
-      record.digest === digest &&
-      (life.isAlive() || record.desired === 'stop' || record.finishedDigest === digest)
-    )
+    const { digest: own, desired, finishedDigest, state } = life.record()
+    // One that runs and has failed cannot come right by itself: its custom nodes are imported at a start alone.
+    const goesOn = life.isAlive() && state !== 'failed'
+    return own === digest && (goesOn || desired === 'stop' || finishedDigest === digest)
   }
 
   const startOrRestart = async (signal: AbortSignal): Promise<'started' | 'restarted'> => {
@@ -52,6 +52,10 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
     isAlive: life.isAlive,
     findings: life.findings,
     logStart: life.logStart,
+    spec: life.spec,
+    queue: life.queue,
+    /** Who uses it now. */
+    visits: createVisits(clock),
 
     /** Finds out, after the agent's start, what became of the job. Resolves at the first certain look. */
     adopt: (signal: AbortSignal): Promise<void> =>

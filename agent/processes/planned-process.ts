@@ -35,7 +35,7 @@ export const StoredPlan = z.object({
   proof: ComfyUIProof.nullable().default(null),
   /** What it must have made when it ends with 0. */
   outputs: Expectation.nullable().default(null),
-  /** Silence for this long is a failure. */
+  /** Silence for this long is a failure; of a ComfyUI, silence with jobs in its queue. */
   stallMs: z.number().nullable().default(null),
   /** The step before it that writes its variants, and the file that stands in when that fails. */
   variants: z
@@ -139,7 +139,7 @@ export const planProcess = (
     flags: planFlags(name, { spec, argv }),
     proof: planProof(spec, context),
     outputs: context.outputs ?? planOutputs(spec, cwd),
-    stallMs: spec.kind === 'comfyui' ? null : (spec.stall_after ?? null),
+    stallMs: spec.stall_after ?? null,
     variants: context.variants ?? null,
   }
   const { restart, retries, stop, user, depends_on: dependsOn } = spec
@@ -154,6 +154,8 @@ export const planProcess = (
         ...Object.entries({
           ...judged,
           proof: judged.proof?.nodes.length ? judged.proof.nodes : null,
+          // A ComfyUI is not ended for its silence, so another limit is no reason to start it anew.
+          stallMs: spec.kind === 'comfyui' ? null : judged.stallMs,
         }).filter(([, value]) => value !== null),
       ]),
     )

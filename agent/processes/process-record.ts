@@ -3,8 +3,8 @@ import { ProcessRow } from '../../shared/contract/records.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
 import type { StoredPlan } from './planned-process.ts'
 
-/** Everything durable about one process: the row that is shown, and what decides about its next start. */
-export const ProcessRecord = ProcessRow.extend({
+/** Everything durable about one process: what is shown of it, and what decides about its next start. */
+export const ProcessRecord = ProcessRow.omit({ queue: true }).extend({
   digest: z.string(),
   /** `stop`: stopped on purpose, which outlives the agent. */
   desired: z.enum(['run', 'stop']),

@@ -16,6 +16,9 @@ export type RestartHistory = {
   readonly attempts: number
 }
 
+/** Of a process that was not started before, or was started on request. */
+export const NO_EXITS: RestartHistory = { exitsMs: [], attempts: 0 }
+
 const WINDOW_MS = 600_000
 const EXITS_IN_WINDOW = 5
 const HEALTHY_MS = 300_000
@@ -54,7 +57,7 @@ export const addExit = (
   history: RestartHistory,
   exit: { readonly atMs: number; readonly ranMs: number },
 ): RestartHistory => {
-  const before = exit.ranMs >= HEALTHY_MS ? { exitsMs: [], attempts: 0 } : history
+  const before = exit.ranMs >= HEALTHY_MS ? NO_EXITS : history
   return {
     exitsMs: [...before.exitsMs, exit.atMs].filter((atMs) => exit.atMs - atMs < WINDOW_MS),
     attempts: before.attempts,

@@ -7,19 +7,35 @@ import { cyan, green, red, yellow } from './text.ts'
 /** A table: its head, and its rows in the same order. */
 export type Table = { readonly head: readonly string[]; readonly rows: readonly (readonly Text[])[] }
 
-export const processTable = (processes: readonly ProcessRow[]): Table => ({
-  head: ['PROCESS', 'KIND', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'ENDED', 'URL'],
-  rows: processes.map((row) => [
-    row.name,
-    row.kind,
-    stateText(row.state),
-    orDash(row.pid),
-    String(row.restarts),
-    timeText(row.startedAt),
-    row.signal ?? (row.exitCode === null ? '-' : `status ${row.exitCode}`),
-    row.url ?? '-',
-  ]),
-})
+export const processTable = (processes: readonly ProcessRow[]): Table => {
+  const hasQueues = processes.some(({ queue }) => queue !== null)
+  return {
+    head: [
+      ...['PROCESS', 'KIND', 'STATE', 'PID', 'RESTARTS', 'SINCE', 'ENDED'],
+      ...(hasQueues ? ['QUEUE'] : []),
+      'URL',
+    ],
+    rows: processes.map((row) => [
+      row.name,
+      row.kind,
+      stateText(row.state),
+      orDash(row.pid),
+      String(row.restarts),
+      timeText(row.startedAt),
+      row.signal ?? (row.exitCode === null ? '-' : `status ${row.exitCode}`),
+      ...(hasQueues ? [queueText(row.queue)] : []),
+      row.url ?? '-',
+    ]),
+  }
+}
+
+/** `2 jobs, 9/20`: the steps are those of the job that runs. */
+const queueText = (queue: ProcessRow['queue']): string => {
+  if (queue === null) return '-'
+  const { remaining, progress } = queue
+  const jobs = remaining === 0 ? 'empty' : remaining === 1 ? '1 job' : `${remaining} jobs`
+  return progress === null ? jobs : `${jobs}, ${progress.done}/${progress.total}`
+}
 
 export const downloadTable = (downloads: readonly DownloadRow[]): Table => ({
   head: ['DOWNLOAD', 'STATE', 'AMOUNT'],

@@ -218,6 +218,11 @@ export const ERROR_CODES = {
   workflow_model_missing: { status: 422, exit: EXIT.failed, hint: 'Add it to downloads.' },
   outputs_missing: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
   process_stalled: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
+  cuda_fault: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Send the jobs of its queue again. If it comes back, look at the node in its output, then for Xid in dmesg.',
+  },
   variants_failed: {
     status: 500,
     exit: EXIT.failed,

@@ -65,6 +65,13 @@ export const DownloadRow = z.object({
 })
 export type DownloadRow = z.infer<typeof DownloadRow>
 
+/** What a ComfyUI has to do: the jobs that run or wait, and the steps of the one that runs. */
+export const ProcessQueue = z.object({
+  remaining: z.number(),
+  progress: z.object({ done: z.number(), total: z.number() }).nullable(),
+})
+export type ProcessQueue = z.infer<typeof ProcessQueue>
+
 export const ProcessRow = z.object({
   name: z.string(),
   kind: z.enum(['comfyui', 'cosmos', 'command']),
@@ -75,6 +82,8 @@ export const ProcessRow = z.object({
   exitCode: z.number().nullable(),
   signal: z.string().nullable(),
   url: z.string().nullable(),
+  /** null for what has no queue, and while it is not known. */
+  queue: ProcessQueue.nullable(),
   problem: Problem.nullable(),
 })
 export type ProcessRow = z.infer<typeof ProcessRow>

@@ -97,6 +97,9 @@ const ComfyUIProcess = z.strictObject({
   ),
   restart: restart.default('always').describe(RESTART),
   ready: Ready.optional().describe('How readiness is told; by default ComfyUI’s own API answers.'),
+  stall_after: duration
+    .prefault('15m')
+    .describe('Jobs in its queue, no progress and an idle GPU for this long: it is unresponsive.'),
   ...common,
 })
 

@@ -231,6 +231,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         if (follow === true)
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
       },
+      noteWebUse: () => undefined,
       terminal: (name) =>
         Promise.reject(new AgentError('terminal_unavailable', `${name} has no terminal in this box`)),
       runOnce: () => Promise.reject(new AgentError('program_missing', 'this box has no programs')),

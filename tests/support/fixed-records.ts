@@ -49,6 +49,7 @@ export const aStatus = (): StatusRecord => ({
       exitCode: null,
       signal: null,
       url: 'http://127.0.0.1:8188/',
+      queue: { remaining: 2, progress: { done: 9, total: 20 } },
       problem: null,
     },
     {
@@ -61,6 +62,7 @@ export const aStatus = (): StatusRecord => ({
       exitCode: 0,
       signal: null,
       url: null,
+      queue: null,
       problem: null,
     },
   ],

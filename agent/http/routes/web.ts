@@ -15,10 +15,12 @@ export const isWebPath = (path: string): boolean => /^\/v1\/processes\/[^/]+\/we
 export const webRoutes = (box: Box) => {
   const router = createRouter()
   router.all(PATH, requireScope('operate'), (c) => {
-    const upstream = upstreamOf(box, { name: c.req.param('name'), url: c.req.url })
+    const name = c.req.param('name')
+    const upstream = upstreamOf(box, { name, url: c.req.url })
     const { upgrade } = c.env as UpgradeEnvironment
+    box.processes.noteWebUse(name)
     if (upgrade === undefined) return proxyRequest(c.req.raw, upstream)
-    upgrade.accept = proxyUpgrade(upstream)
+    upgrade.accept = proxyUpgrade(upstream, () => box.processes.noteWebUse(name))
     return c.body(null, 200)
   })
   return router

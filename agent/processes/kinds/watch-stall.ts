@@ -1,17 +1,14 @@
-import type { Problem } from '../../../shared/contract/errors.ts'
-import { formatDuration } from '../../../shared/contract/units.ts'
 import type { Clock } from '../../platform/clock.ts'
-import { processProblem } from '../describe-end.ts'
-import { logEnd } from '../shim/log-files.ts'
 
 /** The load of each GPU in percent; null where it cannot be told. */
 export type ReadGpuLoad = (signal: AbortSignal) => Promise<readonly (number | null)[] | null>
 
 type StallContext = {
-  readonly name: string
   readonly stallMs: number
-  /** The process's folder, whose log grows with its output. */
-  readonly folder: string
+  /** Changes with every sign of life: the length of the output, for example. */
+  readonly signs: () => number | string
+  /** False while there is nothing to do: then silence means nothing. */
+  readonly isDue?: () => boolean
   readonly readGpuLoad: ReadGpuLoad
   readonly clock: Clock
   readonly signal: AbortSignal
@@ -22,28 +19,36 @@ const BUSY_PERCENT = 5
 const LONGEST_LOOK_MS = 30_000
 
 /**
- * Resolves with the problem of a job that has neither printed anything nor used a GPU for `stallMs`: a job that hangs
- * with its memory held costs as much as one that works. The GPUs are the whole box's, so another busy job hides it.
+ * Resolves when a job has neither given a sign of life nor used a GPU for `stallMs`: one that hangs with its memory held
+ * costs as much as one that works. The GPUs are the whole box's, so another busy job hides it.
+ * @returns what the GPUs were doing, to complete a sentence
  * @throws the signal's reason
  */
-export const watchStall = async (context: StallContext): Promise<Problem> => {
-  const { name, stallMs, folder, clock, signal } = context
-  const everyMs = Math.min(LONGEST_LOOK_MS, Math.ceil(stallMs / 10))
-  let end = logEnd(folder)
+export const untilStalled = async (context: StallContext): Promise<string> => {
+  const { stallMs, signs, isDue = () => true, clock, signal } = context
+  let last = signs()
   let aliveMs = clock.monotonicMs()
   for (;;) {
-    await clock.sleep(everyMs, signal)
+    await clock.sleep(lookEveryMs(stallMs), signal)
     const load = await context.readGpuLoad(signal)
-    const grown = logEnd(folder)
+    const now = signs()
     const known = load?.filter((percent) => percent !== null) ?? []
-    if (grown !== end || known.some((percent) => percent >= BUSY_PERCENT)) aliveMs = clock.monotonicMs()
-    end = grown
+    if (now !== last || !isDue() || known.some((percent) => percent >= BUSY_PERCENT))
+      aliveMs = clock.monotonicMs()
+    last = now
     if (clock.monotonicMs() - aliveMs < stallMs) continue
-    const gpu =
-      known.length === 0
-        ? 'and the GPU could not be asked, so its silence alone counts'
-        : 'and the GPU is idle'
-    const message = `${name} has printed nothing for ${formatDuration(stallMs)}, ${gpu}; it was ended`
-    return processProblem('process_stalled', { name, message })
+    return known.length === 0
+      ? 'and the GPU could not be asked, so its silence alone counts'
+      : 'and the GPU is idle'
   }
 }
+
+/** Resolves at the next sign of life. @throws the signal's reason */
+export const untilAlive = async (
+  context: Pick<StallContext, 'stallMs' | 'signs' | 'clock' | 'signal'>,
+): Promise<void> => {
+  const last = context.signs()
+  while (context.signs() === last) await context.clock.sleep(lookEveryMs(context.stallMs), context.signal)
+}
+
+const lookEveryMs = (stallMs: number): number => Math.min(LONGEST_LOOK_MS, Math.ceil(stallMs / 10))

@@ -129,13 +129,13 @@ test('a required custom node that fails to import is an error, an optional one a
   })
   const { processes } = startRoom(home)
   const nodes = [node('Good'), node('Broken'), node('Empty', true), node('Early'), node('Off')]
-  const [outcome] = await processes.apply(
-    planComfyUI({ working_dir: folder, port: await freePort() }, nodes),
-    {
-      signal,
-    },
-  )
-  expect(outcome?.state).toBe('running')
+  const plan = planComfyUI({ working_dir: folder, port: await freePort() }, nodes)
+  const [outcome] = await processes.apply(plan, { signal })
+  // It answers and can be looked at, and is failed all the same: only another start can import them.
+  expect(outcome).toMatchObject({ state: 'failed', problem: { code: 'process_not_ready' } })
+  expect(outcome?.problem?.message).toContain('the custom node Broken failed to import')
+  const { pid } = processes.row('comfyui')
+  expect(pid).not.toBeNull()
   const told = outcome?.findings?.map(({ severity, code, subject, message }) => [
     severity,
     code,
@@ -164,6 +164,13 @@ test('a required custom node that fails to import is an error, an optional one a
     ['warning', 'import_failed', 'Image-Own', 'the custom node Image-Own failed to import: division by zero'],
     ['error', 'custom_node_failed', 'Off', 'ComfyUI did not load the custom node Off'],
   ])
+
+  for (const name of ['Broken', 'Off', 'Early']) {
+    makeComfyUI(folder, { [`custom_nodes/${name}/__init__.py`]: nodeModule(`${name}Node`) })
+    rmSync(join(folder, 'custom_nodes', name, 'prestartup_script.py'), { force: true })
+  }
+  expect(await processes.apply(plan, { signal })).toMatchObject([{ action: 'restarted', state: 'ready' }])
+  expect(processes.row('comfyui').pid).not.toBe(pid)
 })
 
 test('a ComfyUI whose optional nodes fail is ready; a workflow’s node is missing because its pack failed to import', async () => {

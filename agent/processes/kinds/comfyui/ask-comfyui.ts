@@ -42,7 +42,8 @@ export const askComfyUI = (url: string, { signal }: { readonly signal: AbortSign
   },
 })
 
-const getJson = (url: string, signal: AbortSignal): Promise<{ status: number; value: unknown }> => {
+/** @throws AgentError process_not_ready; the signal's reason */
+export const getJson = (url: string, signal: AbortSignal): Promise<{ status: number; value: unknown }> => {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_WITHIN_MS)])
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
