@@ -5,6 +5,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { COMPILE_CACHE } from './compile-cache.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 
@@ -31,7 +32,7 @@ export const runProgram = (
     const [program = '', ...args] = argv
     const child = spawn(program, args, {
       cwd: options.cwd,
-      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },
+      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...COMPILE_CACHE, ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     let stdout = ''
@@ -69,7 +70,7 @@ export const startAgent = async (options: {
   readonly programs?: Programs
 }): Promise<AgentProcess> => {
   const programs = options.programs ?? 'source'
-  const env = { PATH: process.env['PATH'] ?? '', HOME: options.home, ...options.env }
+  const env = { PATH: process.env['PATH'] ?? '', HOME: options.home, ...COMPILE_CACHE, ...options.env }
   const child = spawn(
     process.execPath,
     [programPath(programs, 'agentd'), '--home', options.home, ...(options.args ?? [])],

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Ended } from './agent-process.ts'
 import { runProgram } from './agent-process.ts'
+import { COMPILE_CACHE } from './compile-cache.ts'
 
 const PROGRAM = join(import.meta.dirname, '..', '..', 'client', 'main.ts')
 
@@ -30,7 +31,7 @@ export type RunningAgentctl = {
 export const startAgentctl = (args: readonly string[], { env, cwd }: Options): RunningAgentctl => {
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     cwd,
-    env: { PATH: process.env['PATH'], ...env },
+    env: { PATH: process.env['PATH'], ...COMPILE_CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const text = { stdout: '', stderr: '' }
