@@ -2,7 +2,7 @@
 const ROWS = [
   ['shared'],
   ['agent/platform'],
-  ['agent/preflight', 'agent/downloads', 'agent/python', 'agent/processes', 'agent/sync', 'agent/budget'],
+  ['agent/preflight', 'agent/downloads', 'agent/python', 'agent/processes', 'agent/sync', 'agent/budget', 'agent/audit'],
   ['agent/apply'],
   ['agent/http'],
   ['agent/compose.ts', 'agent/main.ts', 'agent/config.ts', 'agent/pair.ts'],

@@ -7,6 +7,7 @@ import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
 import { VERSION } from '../shared/version.ts'
+import { createAudit } from './apply/audit.ts'
 import { createApply } from './apply/apply.ts'
 import { applyBootManifest } from './apply/boot.ts'
 import { fetchText } from './apply/fetch-text.ts'
@@ -15,6 +16,7 @@ import { createJournal } from './apply/journal.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
 import { makeStatus, withProgress } from './apply/status.ts'
+import { readClockSkew } from './audit/check-clock.ts'
 import type { AgentConfig } from './config.ts'
 import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
@@ -187,6 +189,21 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     const run = runs.current()
     return run && withProgress(run, downloads.progress())
   }
+  const python = createGuardedPython({ runs, secrets, python: pythonContext, shutdown })
+  const readBox = () => readHost(['/', stateFolder], { searchPath })
+  const { audit } = createAudit({
+    clock,
+    version: VERSION,
+    stateFolder,
+    homeFolder: environment['HOME'],
+    host: readBox,
+    runs,
+    secrets,
+    python,
+    secretFiles: [secretsPath, SECRETS_FILE],
+    agentProblems: () => problems,
+    clockSkew: ({ signal }) => readClockSkew(endpoints.hf, { fetch: http.fetch, now: clock.now, signal }),
+  })
   const box: Box = {
     version: VERSION,
     status: async () =>
@@ -198,7 +215,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
           startedAt,
           home: config.home ?? stateFolder,
         },
-        host: await readHost(['/', stateFolder], { searchPath }),
+        host: await readBox(),
         manifest: runs.manifest(),
         run: currentRun(),
         downloads: downloads.rows(),
@@ -234,7 +251,8 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         return processes.runOnce(planOneOff(name, { command, searchPath }), { signal })
       },
     },
-    python: createGuardedPython({ runs, secrets, python: pythonContext, shutdown }),
+    python,
+    audit,
     sync,
   }
   const app = createApp(box, log)

@@ -47,6 +47,8 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     actOn: (name: string, action: 'start' | 'stop' | 'restart') =>
       unwrap(within(null).processes[':name'][':action'].$post({ param: { name: encode(name), action } })),
 
+    /** Reads every shared object and searches files. */
+    audit: () => unwrap(within(PLAN_MS).audit.$get()),
     /** Reads every shared object; a cold disk takes its time. */
     pythonCheck: () => unwrap(within(PLAN_MS).python.check.$get()),
     pythonPlan: (specs: readonly string[]) =>

@@ -6,6 +6,7 @@ import { answerError } from './boundary.ts'
 import type { Box } from './box.ts'
 import { refuseBrowsers, requireToken } from './gate.ts'
 import type { GateVariables } from './gate.ts'
+import { auditRoutes } from './routes/audit.ts'
 import { eventRoutes } from './routes/events.ts'
 import { processRoutes } from './routes/processes.ts'
 import { pythonRoutes } from './routes/python.ts'
@@ -52,6 +53,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', processRoutes(box))
     .route('/v1', syncRoutes(box))
     .route('/v1', pythonRoutes(box))
+    .route('/v1', auditRoutes(box))
     .route('/v1', eventRoutes(box))
     .route('/v1', tokenRoutes(box))
     .route('/v1', secretRoutes(box))

@@ -12,6 +12,7 @@ import type {
   WorkflowReport,
   PlanRecord,
 } from '../../shared/contract/records.ts'
+import type { AuditRecord } from '../../shared/contract/audit-record.ts'
 import type { GuardedPython } from '../apply/guarded-python.ts'
 import type { Journal } from '../apply/journal.ts'
 import type { Runs } from '../apply/runs.ts'
@@ -74,6 +75,8 @@ export type Box = {
     createStripper(): { push(bytes: Uint8Array): string; end(): string }
   }
   readonly python: GuardedPython
+  /** Looks the box over; changes nothing. */
+  audit(context: { signal: AbortSignal }): Promise<AuditRecord>
   readonly sync: {
     rows(): readonly SyncRow[]
     runNow(name: string | null, context: { signal: AbortSignal }): Promise<readonly SyncRow[]>

@@ -12,6 +12,8 @@ export type Secrets = {
   readonly get: (name: string) => string | undefined
   /** Takes every known secret value out of a text, and what looks like a hub's token. */
   readonly redact: (text: string) => string
+  /** Every declared secret that has a value here, for the search that finds them where they do not belong. */
+  readonly known: () => readonly { readonly name: string; readonly value: string }[]
   /** Names the agent must treat as secret from now on: their values are redacted everywhere. */
   readonly declare: (names: readonly string[]) => void
 }
@@ -42,6 +44,15 @@ export const readSecrets = (
 
   return {
     get: (name) => find(name, readLayers()),
+    known: () => {
+      const values = readLayers()
+      return [...declared]
+        .map((name) => ({ name, value: find(name, values) ?? '' }))
+        .filter(({ value }, index, all) => {
+          const first = all.findIndex((other) => other.value === value)
+          return value.length >= SHORTEST_SECRET && first === index
+        })
+    },
     declare: (names) => names.forEach((name) => declared.add(name)),
     redact: (text) => {
       const values = readLayers()

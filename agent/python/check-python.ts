@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from '../../shared/contract/errors.ts'
@@ -62,6 +63,7 @@ export const checkPython = async (request: Python, context: PythonContext): Prom
     overlay: stacked ? paths.env : null,
     packages: top.dists.length,
     sharedObjects: answer.objects,
+    fingerprint: fingerprintOf(top),
     protected: [...protectedDists(top, { protect: request.protect, coupled })].map(([name, version]) => ({
       name,
       version,
@@ -75,6 +77,11 @@ export const checkPython = async (request: Python, context: PythonContext): Prom
       ...unmetRequirements(top),
     ],
   }
+}
+
+const fingerprintOf = ({ dists }: WeighedPython): string => {
+  const lines = dists.map(({ name, version }) => `${name}==${version}\n`).sort()
+  return createHash('sha256').update(lines.join('')).digest('hex')
 }
 
 const problem = (subject: string, message: string, severity: Problem['severity']): Problem => ({

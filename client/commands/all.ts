@@ -1,6 +1,7 @@
 import type { Command } from '../command.ts'
 import { apply } from './apply.ts'
 import { attach } from './attach.ts'
+import { audit } from './audit.ts'
 import { checkpoints } from './checkpoints.ts'
 import { completion } from './completion.ts'
 import { contextLs, contextRm, contextUse } from './context.ts'
@@ -32,6 +33,7 @@ export const COMMANDS: readonly Command[] = [
   status,
   events,
   models,
+  audit,
   plan,
   apply,
   runs,

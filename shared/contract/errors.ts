@@ -285,6 +285,24 @@ export const ERROR_CODES = {
     hint: 'Let it sync (agentctl sync --now), or give it up with --lose-data.',
   },
 
+  // what an audit finds
+  public_listener: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Bind it to 127.0.0.1 and reach it with agentctl open, or put a login before it.',
+  },
+  secret_exposed: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Take it out of there, make a new one, and give it with agentctl secret set NAME.',
+  },
+  file_exposed: { status: 500, exit: EXIT.failed, hint: 'Close it to other users: chmod 600.' },
+  clock_wrong: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Set the clock; in a container that is the host’s: rent another box.',
+  },
+
   // the agent's own state
   already_running: {
     status: 409,

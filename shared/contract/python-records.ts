@@ -30,6 +30,8 @@ export const PythonCheck = z.object({
   overlay: z.string().nullable(),
   packages: z.number(),
   sharedObjects: z.number(),
+  /** SHA-256 over name and version of every package that processes see. */
+  fingerprint: z.string(),
   /** Packages that no install may change. */
   protected: z.array(z.object({ name: z.string(), version: z.string() })),
   problems: z.array(Problem),

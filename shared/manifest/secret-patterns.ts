@@ -3,7 +3,8 @@
  * it is an error, and no message ever quotes one.
  */
 
-const TOKENS = [
+/** Keys and tokens of well-known services, as their issuers shape them. */
+export const TOKEN_SHAPES: readonly RegExp[] = [
   /\bhf_[A-Za-z0-9]{16,}/,
   /\bgh[pousr]_[A-Za-z0-9]{20,}/,
   /\bgithub_pat_\w{20,}/,
@@ -11,12 +12,16 @@ const TOKENS = [
   /\bxox[abprs]-[\w-]{10,}/,
   /\bsk-[\w-]{20,}/,
   /\bA(?:KIA|SIA)[A-Z0-9]{16}\b/,
+]
+
+const TOKENS: readonly RegExp[] = [
+  ...TOKEN_SHAPES,
   /-----BEGIN [A-Z ]*PRIVATE KEY[^]*/,
   /\bhooks\.slack\.com\/services\/\w[\w/]*/,
   /\bdiscord(?:app)?\.com\/api\/webhooks\/\d[\w/-]*/,
   /^[a-z]+:\/\/[^\s/@]*:[^\s/@]+@/,
   /[?&](?:token|access_token|api_?key|key|password|secret|sig|signature|x-amz-signature)=(?!\$\{)[^&\s]+/i,
-] as const
+]
 
 /** A token, a key or an address with a password in it. */
 export const looksSecret = (text: string): boolean => TOKENS.some((token) => token.test(text))

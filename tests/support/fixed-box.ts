@@ -253,6 +253,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         return Promise.resolve(install)
       },
     },
+    audit: () => Promise.reject(new AgentError('internal', 'this box is not audited')),
     sync: {
       rows: () => records.status.sync,
       runNow: () => Promise.resolve(records.status.sync),

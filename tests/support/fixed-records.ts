@@ -126,6 +126,7 @@ export const aPython = (): {
     version: '3.11.7',
     overlay: '/var/lib/gpu-agent/python/0123456789ab/env',
     packages: 70,
+    fingerprint: 'f'.repeat(64),
     sharedObjects: 306,
     protected: [
       { name: 'numpy', version: '2.2.6' },
