@@ -2,7 +2,15 @@
 const ROWS = [
   ['shared'],
   ['agent/platform'],
-  ['agent/preflight', 'agent/downloads', 'agent/python', 'agent/processes', 'agent/sync', 'agent/budget', 'agent/audit'],
+  [
+    'agent/preflight',
+    'agent/downloads',
+    'agent/python',
+    'agent/processes',
+    'agent/sync',
+    'agent/budget',
+    'agent/audit',
+  ],
   ['agent/apply'],
   ['agent/http'],
   ['agent/compose.ts', 'agent/main.ts', 'agent/config.ts', 'agent/pair.ts'],
