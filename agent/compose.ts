@@ -1,8 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
-import { planSnapshot } from '../shared/sources/plan-snapshot.ts'
-import { resolveSource } from '../shared/sources/resolve-source.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
@@ -149,9 +147,8 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     probes: {
       searchPath,
       hasSecret: (name) => secrets.get(name) !== undefined,
-      resolveSource: (reference, signal) => resolveSource(reference, { ...resolve, signal }),
+      resolve,
       isProven: downloads.isProven,
-      planSnapshot: (request, signal) => planSnapshot(request, { ...resolve, signal }),
       isSnapshotProven: (snapshot, { request, hfHome }) =>
         downloads.isSnapshotProven({
           snapshot,

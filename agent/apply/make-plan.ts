@@ -6,12 +6,13 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
-import type { FoundSnapshot } from '../preflight/check-snapshots.ts'
 import { decide } from '../preflight/decide.ts'
+import type { FoundSnapshot } from '../preflight/decide.ts'
+import { ASSUMED_BYTES_PER_SECOND, estimateDownloads, rateOf } from '../../shared/preflight/estimate.ts'
 import { gatherFacts } from '../preflight/gather-facts.ts'
 import { locateFiles, locateSnapshots } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
-import { nodeFolderName } from '../python/custom-nodes.ts'
+import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
 import { planProcesses } from './plan-processes.ts'
@@ -29,9 +30,6 @@ export type Plan = {
   readonly problems: readonly Problem[]
   readonly record: PlanRecord
 }
-
-/** Bytes a second that an estimate assumes: one gigabit, what most rented boxes have at least. */
-const ASSUMED_BYTES_PER_SECOND = 125e6
 
 /** Every problem at once, worst first, and every change. */
 export const makePlan = async (
@@ -81,17 +79,13 @@ export const makePlan = async (
         downloads: [...decision.downloads],
         python: [...(python.plan?.changes ?? [])],
         processes: [...rooms.processes.preview(processes.planned)],
+        later: decision.later,
       },
-      estimate: {
-        downloadBytes: decision.downloadBytes,
-        seconds:
-          decision.downloadBytes === null
-            ? null
-            : Math.ceil(decision.downloadBytes / ASSUMED_BYTES_PER_SECOND),
-        usd: null,
-      },
-      // On the box everything that can be looked at is looked at.
-      unchecked: [],
+      estimate: estimateDownloads(decision.downloadBytes, {
+        bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
+        usdPerHour: rateOf(manifest),
+      }),
+      unchecked: [...decision.unchecked],
     },
   }
 }

@@ -4,7 +4,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planJobs } from '../processes/planned-process.ts'
 import type { PlannedProcess } from '../processes/planned-process.ts'
-import { nodeFolderName } from '../python/custom-nodes.ts'
+import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 
 /** The Python that processes run with, as the overlay has it or is going to have it. */
 export type ProcessPython = {

@@ -2,7 +2,7 @@ import { resolveSource } from '../../shared/sources/resolve-source.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import type { FileContext } from './file-context.ts'
 import type { Chosen } from './fill-part.ts'
-import { judgeSource } from './judge-source.ts'
+import { judgeSource } from '../../shared/sources/judge-source.ts'
 import type { PlannedFile } from './planned-file.ts'
 
 /**

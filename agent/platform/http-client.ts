@@ -82,7 +82,7 @@ export const createHttpClient = (options: HttpClientOptions): HttpClient => {
     signal.throwIfAborted()
     const url = new URL(request.url)
     checkAddress(url, options)
-    const text = formatRequest(url, request.headers)
+    const text = formatRequest(url, request)
     for (;;) {
       const kept = takeIdle(url.origin)
       const connection = kept ?? (await connect(url, signal))

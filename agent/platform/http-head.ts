@@ -22,11 +22,18 @@ export const LONGEST_HEAD = 64 * 2 ** 10
 const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/
 
 /** The request as it goes over the wire. @throws AgentError internal for a header that would break out of its line */
-export const formatRequest = (url: URL, headers: Readonly<Record<string, string>>): string => {
-  const lines = Object.entries({ host: url.host, ...headers }).map(([name, value]) => `${name}: ${value}`)
+export const formatRequest = (
+  url: URL,
+  { headers, body }: { readonly headers: Readonly<Record<string, string>>; readonly body?: string },
+): string => {
+  const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+  const lines = Object.entries({ host: url.host, ...headers, ...length }).map(
+    ([name, value]) => `${name}: ${value}`,
+  )
   const bad = lines.find((line) => !FIELD.test(line))
   if (bad !== undefined) throw new AgentError('internal', `a request header is not one line`)
-  return `GET ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`
+  const method = body === undefined ? 'GET' : 'POST'
+  return `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n${body ?? ''}`
 }
 
 /**

@@ -1,11 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
-
-/** One secret under several names: whoever sets one of them means all. */
-const ALIASES: readonly (readonly string[])[] = [
-  ['HF_TOKEN', 'HUGGINGFACE_HUB_TOKEN', 'HUGGING_FACE_HUB_TOKEN'],
-  ['CIVITAI_TOKEN', 'CIVITAI_API_KEY'],
-]
+import { namesOfSecret, SECRET_ALIASES } from '../../shared/secret-names.ts'
 
 export type Secrets = {
   /** The value, or undefined; an empty value counts as missing. */
@@ -32,11 +27,10 @@ export const readSecrets = (
     ...files.map((file) => () => readEnvFile(file)),
     () => readProcEnviron(initEnvironment),
   ]
-  const declared = new Set<string>(ALIASES.flat())
+  const declared = new Set<string>(SECRET_ALIASES.flat())
 
   const find = (name: string, values: readonly Values[]): string | undefined => {
-    const names = ALIASES.find((group) => group.includes(name)) ?? []
-    for (const layer of values) for (const one of [name, ...names]) if (layer[one]) return layer[one]
+    for (const layer of values) for (const one of namesOfSecret(name)) if (layer[one]) return layer[one]
     return undefined
   }
   // Files are read each time: a secret that is set while the agent runs counts at once.

@@ -12,34 +12,6 @@ const problem = (
   severity: Problem['severity'] = 'error',
 ): Problem => problemFrom(new AgentError(code, message), subject, severity)
 
-/** Secrets that the manifest declares or takes a value from, and the box does not have: one problem a name. */
-export const checkSecrets = (
-  manifest: Manifest,
-  facts: Pick<Facts, 'secrets'>,
-  /** Names without a value → the things that need them. */
-  missing: ReadonlyMap<string, readonly string[]>,
-): readonly Problem[] => {
-  const { required, optional } = manifest.secrets
-  const names = new Set([...required, ...missing.keys(), ...optional])
-  return [...names].flatMap((name) => {
-    if (facts.secrets.has(name)) return []
-    const subjects = missing.get(name) ?? []
-    const needed =
-      subjects.length > 0 ? ` and ${subjects.join(', ')} ${subjects.length > 1 ? 'need' : 'needs'} it` : ''
-    const isOptional = subjects.length === 0 && !required.includes(name)
-    const told = isOptional
-      ? problem('secret_missing', name, `the optional secret ${name} is not on the box`, 'warning')
-      : problem('secret_missing', name, `the box does not have ${name}${needed || ', which is required'}`)
-    return [
-      {
-        ...told,
-        hint: `Put it into the box: agentctl secret set ${name}.`,
-        ...(subjects.length > 0 ? { subjects } : {}),
-      },
-    ]
-  })
-}
-
 /** GPU, driver and compute capability against `requires.gpu`. */
 export const checkGpu = (manifest: Manifest, facts: Pick<Facts, 'gpus'>): readonly Problem[] => {
   const wanted = manifest.requires.gpu

@@ -1,14 +1,23 @@
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanChanges } from '../../shared/contract/records.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
-import { checkGpu, checkProcesses, checkPrograms, checkSecrets } from './check-box.ts'
+import { ON_THE_BOX } from '../../shared/preflight/check-secrets.ts'
+import { decideSources } from '../../shared/preflight/decide-sources.ts'
+import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
+import { checkGpu, checkProcesses, checkPrograms } from './check-box.ts'
 import { checkDisks } from './check-disks.ts'
-import { checkAccess, checkSources } from './check-sources.ts'
-import { checkSnapshots } from './check-snapshots.ts'
-import type { FoundSnapshot } from './check-snapshots.ts'
 import { checkSupport } from './check-support.ts'
 import type { Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
+
+/** A repository that answered: its files at one commit, where they go, and whether they are there. */
+export type FoundSnapshot = {
+  readonly snapshot: Snapshot
+  readonly hfHome: string
+  readonly optional: boolean
+  readonly allowPickle: boolean
+  readonly isProven: boolean
+}
 
 /** What is known before anything is done: every problem at once, and the files as the sources describe them. */
 export type Decision = {
@@ -16,6 +25,8 @@ export type Decision = {
   readonly snapshots: readonly FoundSnapshot[]
   readonly problems: readonly Problem[]
   readonly downloads: PlanChanges['downloads']
+  readonly later: PlanChanges['later']
+  readonly unchecked: readonly string[]
   /** Bytes still to fetch; null when a size is not published. */
   readonly downloadBytes: number | null
 }
@@ -33,23 +44,34 @@ export const decide = (
   facts: Facts,
 ): Decision => {
   const { manifest } = wanted
-  const sources = checkSources(wanted.files, facts)
-  const repositories = checkSnapshots(wanted.snapshots, facts)
+  const sources = decideSources(
+    {
+      manifest,
+      files: wanted.files,
+      isProven: (file) => facts.proven.has(file.path),
+      secrets: { place: ON_THE_BOX, present: facts.secrets, missing: wanted.missing },
+    },
+    facts,
+  )
   const files = sources.files.filter((file) => !facts.proven.has(file.path))
+  const snapshots = sources.snapshots.map(({ request, snapshot }): FoundSnapshot => ({
+    snapshot,
+    hfHome: wanted.snapshots.find((one) => one.request === request)?.hfHome ?? '',
+    optional: request.optional,
+    allowPickle: request.allow_pickle,
+    isProven: facts.provenSnapshots.has(request.snapshot),
+  }))
   const needs = [
     ...files.map(({ to, path, sizeBytes }) => ({ to, path, bytes: bytesLeft(sizeBytes, path, facts) })),
-    ...repositories.snapshots
+    ...snapshots
       .filter((one) => !one.isProven)
       .map(({ snapshot, hfHome }) => ({ to: snapshot.to, path: hfHome, bytes: snapshot.sizeBytes })),
   ]
   const problems = [
-    ...checkSecrets(manifest, facts, wanted.missing),
+    ...sources.problems,
     ...checkGpu(manifest, facts),
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),
-    ...sources.problems,
-    ...repositories.problems,
-    ...checkAccess(manifest.requires.access, facts),
     ...checkDisks(needs, facts, {
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
@@ -58,7 +80,7 @@ export const decide = (
   ]
   return {
     files: sources.files,
-    snapshots: repositories.snapshots,
+    snapshots,
     problems,
     downloads: [
       ...sources.files.map((file) => ({
@@ -67,13 +89,15 @@ export const decide = (
         sizeBytes: file.sizeBytes,
         source: file.from[0] ?? '',
       })),
-      ...repositories.snapshots.map(({ snapshot, isProven }) => ({
+      ...snapshots.map(({ snapshot, isProven }) => ({
         to: snapshot.to,
         action: isProven ? ('keep' as const) : ('fetch' as const),
         sizeBytes: snapshot.sizeBytes,
         source: snapshot.to,
       })),
     ],
+    later: [...sources.later],
+    unchecked: sources.unchecked,
     downloadBytes: needs.reduce<number | null>(
       (sum, { bytes }) => (sum === null || bytes === null ? null : sum + bytes),
       0,

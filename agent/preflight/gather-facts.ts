@@ -1,29 +1,25 @@
 import { lstat, statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
-import pLimit from 'p-limit'
-import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import { askSources } from '../../shared/preflight/ask-sources.ts'
+import { questionsOf } from '../../shared/preflight/decide-sources.ts'
+import type { SourceFacts } from '../../shared/preflight/source-facts.ts'
 import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
+import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import { findProgram } from '../platform/commands.ts'
 import { deviceOf } from '../platform/files.ts'
 import { readGpus } from '../platform/gpu.ts'
-import type { DiskFact, Facts, SnapshotFact, SourceFact } from './facts.ts'
+import type { DiskFact, Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 
-/** Sources asked at once: enough for 50 in a few seconds, few enough for a hub's rate limit. */
-const SOURCES_AT_ONCE = 8
 const PORT_TIMEOUT_MS = 500
 
 /** Ways to ask that belong to other rooms; compose.ts hands them in. */
 export type Probes = {
   readonly searchPath: string
   readonly hasSecret: (name: string) => boolean
-  readonly resolveSource: (
-    reference: string,
-    signal: AbortSignal,
-  ) => Promise<{ readonly sizeBytes: number | null; readonly sha256: string | null }>
+  readonly resolve: ResolveDeps
   readonly isProven: (file: WantedFile) => Promise<boolean>
-  readonly planSnapshot: (request: WantedSnapshot['request'], signal: AbortSignal) => Promise<Snapshot>
   readonly isSnapshotProven: (snapshot: Snapshot, wanted: WantedSnapshot) => Promise<boolean>
 }
 
@@ -44,10 +40,8 @@ export const gatherFacts = async (
     files.map(async (file) => ((await probes.isProven(file)) ? proven.add(file.path) : undefined)),
   )
   const unproven = files.filter((file) => !proven.has(file.path))
-  const references = [...new Set([...unproven.flatMap((file) => file.from), ...manifest.requires.access])]
-  const [sources, snapshots, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
-    askSources(references, context),
-    listSnapshots(wanted.snapshots, context),
+  const [sources, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
+    askSources(questionsOf(manifest, unproven), { ...probes.resolve, signal }),
     readDisks([
       ...files.map((file) => file.path),
       ...wanted.snapshots.map((snapshot) => snapshot.hfHome),
@@ -63,9 +57,9 @@ export const gatherFacts = async (
     secrets: new Set(
       [...manifest.secrets.required, ...manifest.secrets.optional].filter((name) => probes.hasSecret(name)),
     ),
-    sources,
-    snapshots,
+    ...sources,
     proven,
+    provenSnapshots: await findProvenSnapshots(wanted.snapshots, { probes, sources }),
     partialBytes,
     disks,
     gpus,
@@ -75,40 +69,20 @@ export const gatherFacts = async (
   }
 }
 
-const listSnapshots = async (
+const findProvenSnapshots = async (
   wanted: readonly WantedSnapshot[],
-  { probes, signal }: { readonly probes: Probes; readonly signal: AbortSignal },
-): Promise<ReadonlyMap<string, SnapshotFact>> => {
-  const list = async (one: WantedSnapshot): Promise<readonly [string, SnapshotFact]> => {
-    try {
-      const snapshot = await probes.planSnapshot(one.request, signal)
-      const isProven = await probes.isSnapshotProven(snapshot, one)
-      return [one.request.snapshot, { state: 'answers', snapshot, isProven }]
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!(error instanceof AgentError)) throw error
-      return [one.request.snapshot, { state: 'refused', problem: problemFrom(error, one.request.snapshot) }]
-    }
-  }
-  return new Map(await Promise.all(wanted.map(list)))
-}
-
-const askSources = async (
-  references: readonly string[],
-  context: { readonly probes: Probes; readonly signal: AbortSignal },
-): Promise<ReadonlyMap<string, SourceFact>> => {
-  const limit = pLimit(SOURCES_AT_ONCE)
-  const ask = async (reference: string): Promise<readonly [string, SourceFact]> => {
-    try {
-      const { sizeBytes, sha256 } = await context.probes.resolveSource(reference, context.signal)
-      return [reference, { state: 'answers', sizeBytes, sha256 }]
-    } catch (error) {
-      context.signal.throwIfAborted()
-      if (!(error instanceof AgentError)) throw error
-      return [reference, { state: 'refused', problem: problemFrom(error, reference) }]
-    }
-  }
-  return new Map(await Promise.all(references.map((reference) => limit(ask, reference))))
+  { probes, sources }: { readonly probes: Probes; readonly sources: Pick<SourceFacts, 'snapshots'> },
+): Promise<ReadonlySet<string>> => {
+  const proven = await Promise.all(
+    wanted.map(async (one) => {
+      const { snapshot } = one.request
+      const fact = sources.snapshots.get(snapshot)
+      return fact?.state === 'answers' && (await probes.isSnapshotProven(fact.snapshot, one))
+        ? [snapshot]
+        : []
+    }),
+  )
+  return new Set(proven.flat())
 }
 
 const readDisks = async (paths: readonly string[]): Promise<ReadonlyMap<string, DiskFact>> => {

@@ -1,18 +1,13 @@
 import { isAbsolute, join, normalize } from 'node:path'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import type { SourcedFile } from '../../shared/preflight/check-sources.ts'
 import { joinInside } from '../platform/files.ts'
 
 /** One file that the manifest wants, with its place on this box. */
-export type WantedFile = {
-  readonly to: string
+export type WantedFile = SourcedFile & {
   readonly path: string
   /** The folder it must stay in; null for an absolute destination. */
   readonly root: string | null
-  readonly from: readonly string[]
-  readonly sha256: string | null
-  readonly sizeBytes: number | null
-  readonly optional: boolean
-  readonly allowPickle: boolean
   /** Ranges from several sources at once, where they are proven equal. */
   readonly race: boolean
 }

@@ -5,6 +5,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError, ERROR_CODES, problemFrom } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
 import type { CustomNode } from '../../shared/manifest/schema.ts'
+import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 import type { CommandResult } from '../platform/commands.ts'
 import { runCommand } from '../platform/commands.ts'
 import { atomicWrite, joinInside, refuseSymlinks } from '../platform/files.ts'
@@ -48,16 +49,6 @@ export const cloneCustomNodes = async (
   }
   return problems
 }
-
-/** The last part of the address without `.git`, as git itself would name it. */
-export const nodeFolderName = (git: string): string =>
-  (
-    git
-      .replace(/[?#].*$/, '')
-      .replace(/\/+$/, '')
-      .split('/')
-      .at(-1) ?? ''
-  ).replace(/\.git$/, '')
 
 type NodeContext = CloneContext & { readonly name: string }
 

@@ -262,6 +262,8 @@ export const PlanChanges = z.object({
   ),
   python: z.array(z.object({ name: z.string(), from: z.string().nullable(), to: z.string() })),
   processes: z.array(z.object({ name: z.string(), action: z.enum(['start', 'restart', 'keep', 'stop']) })),
+  /** What programs fetch by themselves once they run, each with the entry of `downloads` that fetches it before. */
+  later: z.array(z.object({ source: z.string(), download: z.string() })),
 })
 export type PlanChanges = z.infer<typeof PlanChanges>
 

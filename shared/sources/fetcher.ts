@@ -1,7 +1,9 @@
-/** One GET. The caller decides about redirects, tokens and retries; a Fetcher only carries it out. */
+/** One GET, or a POST where there is a body. The caller decides about redirects, tokens and retries; a Fetcher only carries it out. */
 export type FetchRequest = {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
+  /** A question that is asked by POST and changes nothing: it is sent again where a kept connection broke. */
+  readonly body?: string
 }
 
 export type FetchReply = {
@@ -20,7 +22,7 @@ export type FetchReply = {
 }
 
 /**
- * Sends one GET over HTTP/1.1, follows no redirect, and refuses addresses that the address policy forbids at the
+ * Sends one request over HTTP/1.1, follows no redirect, and refuses addresses that the address policy forbids at the
  * moment it connects, so that a name cannot be pointed elsewhere after it was looked up.
  * @throws AgentError forbidden_address, source_unavailable; the signal's reason after an abort
  */

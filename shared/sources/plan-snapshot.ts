@@ -4,6 +4,7 @@ import { askHub, type HubSubject } from './ask-hub.ts'
 import { isOnHub } from './endpoints.ts'
 import { isWanted } from './match-names.ts'
 import { isPickleName } from './model-names.ts'
+import { parseRepository } from './check-repository-access.ts'
 import { formatSource, parseSource, type RepoType } from './parse-source.ts'
 import type { ResolveContext } from './resolved-source.ts'
 
@@ -89,16 +90,6 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
     sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
     pickles: files.map((file) => file.path).filter(isPickleName),
   }
-}
-
-const parseRepository = (text: string): HubSubject => {
-  // A path is added so that a repository is read by the rules of a file in it.
-  const parsed = parseSource(`${text}/any`)
-  if (parsed.kind !== 'hf' || parsed.path !== 'any')
-    throw new AgentError('bad_request', `${JSON.stringify(text)} is not a repository`, {
-      hint: 'Write hf://owner/repo@revision.',
-    })
-  return { ...parsed, path: '' }
 }
 
 const repositoryName = (subject: HubSubject): string =>

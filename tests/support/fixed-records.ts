@@ -109,6 +109,7 @@ export const aPlan = (change: Partial<PlanRecord> = {}): PlanRecord => ({
     ],
     python: [{ name: 'natsort', from: null, to: '8.4.0' }],
     processes: [{ name: 'comfyui', action: 'start' }],
+    later: [],
   },
   estimate: { downloadBytes: 1_234_567, seconds: 65, usd: null },
   unchecked: ['the size of vae/x.safetensors'],

@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest'
-import { checkSecrets } from '../../../agent/preflight/check-box.ts'
 import { decide } from '../../../agent/preflight/decide.ts'
-import type { Facts, SnapshotFact } from '../../../agent/preflight/facts.ts'
+import type { Facts } from '../../../agent/preflight/facts.ts'
 import { locateFiles, locateSnapshots } from '../../../agent/preflight/locate-files.ts'
 import { parseGpus } from '../../../agent/platform/gpu.ts'
 import { parseManifest } from '../../../shared/manifest/parse-manifest.ts'
+import { checkSecrets, ON_THE_BOX } from '../../../shared/preflight/check-secrets.ts'
+import type { SnapshotFact } from '../../../shared/preflight/source-facts.ts'
 
 const A = 'a'.repeat(64)
 const B = 'b'.repeat(64)
@@ -18,6 +19,9 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
     secrets: new Set(),
     sources: new Map(),
     snapshots: new Map(),
+    tokens: new Map(),
+    gitRefs: new Map(),
+    provenSnapshots: new Set(),
     proven: new Set(),
     partialBytes: new Map(),
     disks: new Map([...files.map((file) => [file.path, disk] as const), ['/models', disk]]),
@@ -43,7 +47,7 @@ const told = (decision: ReturnType<typeof decide>) =>
   decision.problems.map(({ code, severity, subject }) => `${severity} ${code} ${subject}`)
 
 const answers = (sha256: string | null, sizeBytes: number | null = 5 * GB) =>
-  ({ state: 'answers', sha256, sizeBytes }) as const
+  ({ state: 'answers', reference: 'source', sha256, sizeBytes, gitSha1: null }) as const
 const refused = {
   state: 'refused',
   problem: { code: 'gated', message: 'hf://o/r is gated', hint: 'accept' },
@@ -94,6 +98,12 @@ test.each([
     primary: refused,
     mirror: answers(B),
     problems: ['warning gated a.safetensors', 'warning mirror_unproven a.safetensors'],
+  },
+  {
+    what: 'the primary refuses and nothing proves the mirror',
+    primary: refused,
+    mirror: answers(null),
+    problems: ['error gated a.safetensors', 'error mirror_unproven a.safetensors'],
   },
   {
     what: 'the mirror refuses',
@@ -147,8 +157,8 @@ test('incident A1: a required secret that is missing is an error with its name',
 
 test('a name that several things need is one problem with all of them', () => {
   const { manifest } = parseManifest('version: 1\nname: t\nsecrets: {required: [KEY]}\n', { file: 'm.yaml' })
-  const missing = new Map([['KEY', ['b2', 'trainer']]])
-  expect(checkSecrets(manifest, { secrets: new Set() }, missing)).toMatchObject([
+  const neededBy = new Map([['KEY', ['b2', 'trainer']]])
+  expect(checkSecrets(manifest, { place: ON_THE_BOX, present: new Set(), neededBy })).toMatchObject([
     {
       subject: 'KEY',
       subjects: ['b2', 'trainer'],
@@ -215,7 +225,6 @@ test('a missing working folder and a port in use are told for the process', () =
 const aSnapshot = (pickles: readonly string[] = [], sizeBytes = 30 * GB) =>
   ({
     state: 'answers',
-    isProven: false,
     snapshot: {
       to: `hf://o/r@${'1'.repeat(40)}`,
       repoType: 'model',
@@ -230,13 +239,14 @@ const aSnapshot = (pickles: readonly string[] = [], sizeBytes = 30 * GB) =>
 
 test('a repository is planned at one commit; gated, pickled or too large it is told', () => {
   const yaml = 'hf_home: /models\ndownloads: [{snapshot: "hf://o/r@main"}]\n'
-  const on = (fact: SnapshotFact) => decideOn(yaml, { snapshots: new Map([['hf://o/r@main', fact]]) })
+  const on = (fact: SnapshotFact, change: Partial<Facts> = {}) =>
+    decideOn(yaml, { snapshots: new Map([['hf://o/r@main', fact]]), ...change })
   expect(on(aSnapshot())).toMatchObject({
     problems: [],
     downloads: [{ to: `hf://o/r@${'1'.repeat(40)}`, action: 'fetch', sizeBytes: 30 * GB }],
     downloadBytes: 30 * GB,
   })
-  expect(on({ ...aSnapshot(), isProven: true })).toMatchObject({
+  expect(on(aSnapshot(), { provenSnapshots: new Set(['hf://o/r@main']) })).toMatchObject({
     downloads: [{ action: 'keep' }],
     downloadBytes: 0,
   })

@@ -10,6 +10,11 @@ export const answerCivitai = ({ request, response, state }: Exchange): void => {
   }
   if (/mozilla|chrome|safari|firefox|opera|edge/i.test(request.headers['user-agent'] ?? ''))
     return void response.writeHead(307, { location: '/login' }).end()
+  if (url.pathname === '/api/v1/me') {
+    const given = request.headers.authorization?.replace(/^Bearer /, '')
+    json(given !== undefined && state.tokens.includes(given) ? 200 : 401, { username: 'somebody' })
+    return
+  }
   const fault = file?.pick('civitai')
   if (fault?.kind === 'answer') return void response.writeHead(fault.status, fault.headers).end(fault.body)
   if (!file) {

@@ -19,6 +19,13 @@ export const answerHub = async (exchange: Exchange): Promise<void> => {
     }
     return serveContent(exchange, file)
   }
+  if (url.pathname === '/api/whoami-v2') {
+    const given = request.headers.authorization?.replace(/^Bearer /, '')
+    if (given === undefined || !state.tokens.includes(given))
+      refuse(exchange, 401, undefined, 'Invalid credentials in Authorization header')
+    else response.writeHead(200, { 'content-type': 'application/json' }).end('{"name":"somebody"}')
+    return
+  }
   if (/^\/api\/(models|datasets|spaces)\//.test(url.pathname)) {
     answerHubApi(exchange, {
       url,

@@ -1,6 +1,5 @@
-import { AgentError, type Problem } from '../../shared/contract/errors.ts'
-import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
-import type { PlannedFile } from './planned-file.ts'
+import { AgentError, type Problem } from '../contract/errors.ts'
+import type { PublishedFacts } from './published-facts.ts'
 
 /** What the bytes must turn out to be. */
 export type Expected = {
@@ -8,6 +7,19 @@ export type Expected = {
   readonly sha256: string | null
   /** Only where there is no sha256. */
   readonly gitSha1: string | null
+}
+
+/** What a source says of its file. */
+export type JudgedSource = { readonly reference: string } & Pick<
+  PublishedFacts,
+  'sizeBytes' | 'sha256' | 'gitSha1'
+>
+
+/** What the manifest says of a file. */
+export type JudgedFile = {
+  readonly to: string
+  readonly sha256: string | null
+  readonly sizeBytes: number | null
 }
 
 export type Judged = { readonly expected: Expected; readonly warning: Problem | null }
@@ -19,8 +31,8 @@ export type Judged = { readonly expected: Expected; readonly warning: Problem | 
  * @throws AgentError hash_mismatch, size_mismatch (the primary against the manifest), mirror_differs, mirror_unproven
  */
 export const judgeSource = (
-  source: ResolvedSource,
-  context: { readonly file: PlannedFile; readonly primary: ResolvedSource | undefined },
+  source: JudgedSource,
+  context: { readonly file: JudgedFile; readonly primary: JudgedSource | undefined },
 ): Judged => {
   const { file, primary } = context
   const isPrimary = source === primary
@@ -48,7 +60,7 @@ export const judgeSource = (
   return { expected, warning: unproven(source, file) }
 }
 
-const unproven = (source: ResolvedSource, file: PlannedFile): Problem => ({
+const unproven = (source: JudgedSource, file: JudgedFile): Problem => ({
   code: 'mirror_unproven',
   severity: 'warning',
   subject: file.to,
