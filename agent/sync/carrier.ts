@@ -11,9 +11,16 @@ export type PutFile = { readonly from: string; readonly path: string; readonly s
 
 export type CarryContext = { readonly signal: AbortSignal; readonly onProgress?: (bytesDone: number) => void }
 
+export type PutContext = CarryContext & {
+  /** These arrive after all others. */
+  readonly last: ReadonlySet<string>
+  /** None of the files is there yet, as a listing showed: the carrier need not look again. */
+  readonly isNew: boolean
+}
+
 /**
  * One destination (`to` of a sync). Paths are relative to it. Nothing here deletes, and what a call reports is not
- * taken for stored: store-unit.ts lists and compares.
+ * taken for stored: store-units.ts lists and compares.
  */
 export type Carrier = {
   /** The files that exist: of `paths`, with hashes where there are some; or everything, by size alone. */
@@ -21,10 +28,12 @@ export type Carrier = {
     paths: readonly string[] | 'everything',
     context: CarryContext,
   ): Promise<ReadonlyMap<string, RemoteFile>>
-  /** Writes files, over what is there. `last` arrive after all others. */
-  put(files: readonly PutFile[], context: CarryContext & { last: ReadonlySet<string> }): Promise<void>
+  /** Writes files, over what is there. */
+  put(files: readonly PutFile[], context: PutContext): Promise<void>
   /** Copies files of the destination to other names in it. */
   keep(pairs: readonly { readonly from: string; readonly to: string }[], context: CarryContext): Promise<void>
-  /** The text of a small file, which must exist. */
-  read(path: string, context: CarryContext): Promise<string>
+  /** The texts of small files, of those that exist. */
+  read(paths: readonly string[], context: CarryContext): Promise<ReadonlyMap<string, string>>
+  /** The hash that this destination has named for its files so far; undefined: none, or what is stored is known by it already. */
+  namedHash(): HashAlgorithm | undefined
 }

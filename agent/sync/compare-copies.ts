@@ -1,7 +1,7 @@
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Carrier, CarryContext } from './carrier.ts'
 import type { KnownCopies } from './known-copies.ts'
-import { parseRecord, recordPath } from './store-unit.ts'
+import { readRecords, recordPath } from './unit-record.ts'
 
 /**
  * Looks whether the copies that are known are still whole on the remote; those that are not are forgotten, so that they
@@ -16,10 +16,10 @@ export const compareCopies = async (
 ): Promise<readonly string[]> => {
   const there = await carrier.list('everything', context)
   const gone = copies.notWhole(there)
-  for (const unit of gone) {
-    const path = recordPath(unit)
-    const record = there.has(path) ? parseRecord(await carrier.read(path, context)) : undefined
-    if (record && record.digest !== copies.get(unit)?.digest)
+  const recorded = gone.filter((unit) => there.has(recordPath(unit)))
+  const records = await readRecords(recorded, { carrier, ...context })
+  for (const [unit, { digest }] of records)
+    if (digest !== copies.get(unit)?.digest)
       throw new AgentError(
         'sync_config',
         `${unit} at ${destination} was replaced by somebody else, another box that copies to the same place perhaps`,
@@ -27,7 +27,6 @@ export const compareCopies = async (
           hint: 'Give each box a place of its own under “to”; what was replaced lies beside it as NAME~DIGEST.',
         },
       )
-  }
   gone.forEach(copies.forget)
   return gone
 }

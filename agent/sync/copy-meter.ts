@@ -11,7 +11,7 @@ export type CopyMeter = ReturnType<typeof createCopyMeter>
 
 /** How far the copy that is under way has come. */
 export const createCopyMeter = (clock: Clock) => {
-  let copy: { readonly unit: string; readonly bytesTotal: number; bytesDone: number } | undefined
+  let copy: { readonly units: readonly string[]; readonly bytesTotal: number; bytesDone: number } | undefined
   let samples: { readonly atMs: number; readonly bytes: number }[] = []
   let movedMs = Number.NEGATIVE_INFINITY
   let beganMs = 0
@@ -27,8 +27,8 @@ export const createCopyMeter = (clock: Clock) => {
   }
 
   return {
-    begin: (unit: string, bytesTotal: number): void => {
-      copy = { unit, bytesTotal, bytesDone: 0 }
+    begin: (units: readonly string[], bytesTotal: number): void => {
+      copy = { units, bytesTotal, bytesDone: 0 }
       beganMs = movedMs = clock.monotonicMs()
       samples = [{ atMs: movedMs, bytes: 0 }]
     },
@@ -51,7 +51,8 @@ export const createCopyMeter = (clock: Clock) => {
       copy = undefined
       samples = []
     },
-    unit: (): string | undefined => copy?.unit,
+    isUnderWay: (): boolean => copy !== undefined,
+    isCopying: (unit: string): boolean => copy?.units.includes(unit) ?? false,
     bytesDone: (): number => copy?.bytesDone ?? 0,
     /** Milliseconds since a copy last made progress; infinite when none is under way. */
     stillForMs: (): number => (copy ? clock.monotonicMs() - movedMs : Number.POSITIVE_INFINITY),
@@ -59,10 +60,14 @@ export const createCopyMeter = (clock: Clock) => {
     lastBytesPerSecond: (): number | undefined => lastSpeed,
     row: (): SyncRow['copying'] => {
       if (!copy) return null
-      const { unit, bytesTotal, bytesDone } = copy
+      const { units, bytesTotal, bytesDone } = copy
       const speed = bytesPerSecond()
       const etaSeconds = speed > 0 ? Math.ceil((bytesTotal - bytesDone) / speed) : null
-      return { unit, bytesDone, bytesTotal, bytesPerSecond: speed, etaSeconds }
+      return { unit: nameOf(units), bytesDone, bytesTotal, bytesPerSecond: speed, etaSeconds }
     },
   }
 }
+
+/** Small units are copied together. */
+const nameOf = ([first = '', ...others]: readonly string[]): string =>
+  others.length === 0 ? first : `${first} and ${others.length} more`

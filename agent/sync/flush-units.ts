@@ -4,7 +4,9 @@ import type { FlushRecord, PendingUnit } from '../../shared/contract/records.ts'
 import { formatSize } from '../../shared/contract/units.ts'
 import type { Clock } from '../platform/clock.ts'
 import { errorText } from '../platform/files.ts'
-import { isTroubleOfUnit } from './copy-pending.ts'
+import { batchUnits } from './batch-units.ts'
+import type { CopyTogether } from './copy-pending.ts'
+import { isTroubleOfOne, isTroubleOfUnit } from './copy-pending.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { newestFirst } from './order-units.ts'
 import { isCheckpoint } from './prune-units.ts'
@@ -26,7 +28,7 @@ export type FlushContext = {
   readonly pending: () => readonly ObservedUnit[]
   /** As measured by earlier copies; undefined: none was made yet. */
   readonly bytesPerSecond: () => number | undefined
-  readonly copy: (unit: ObservedUnit, signal: AbortSignal) => Promise<void>
+  readonly copy: CopyTogether
   readonly putSmallFiles: (unit: ObservedUnit, signal: AbortSignal) => Promise<void>
 }
 
@@ -76,31 +78,41 @@ const copyInTime = async (
   const speed = (): number => context.bytesPerSecond() ?? UNKNOWN_BYTES_PER_SECOND
   const fits = (bytes: number): boolean => bytes <= leftSeconds() * SPARE_SHARE * speed()
 
-  const copyIfItFits = async (unit: ObservedUnit): Promise<void> => {
-    if (!fits(sizeOf(unit))) {
-      why.set(unit.name, tooLate(unit, { speed: speed(), leftSeconds: leftSeconds() }))
+  const copyIfTheyFit = async (units: readonly ObservedUnit[]): Promise<void> => {
+    if (!fits(sizeOfAll(units))) {
+      for (const unit of units)
+        why.set(unit.name, tooLate(unit, { speed: speed(), leftSeconds: leftSeconds() }))
       return
     }
     signal.throwIfAborted()
     try {
-      await context.copy(unit, signal)
-      stored.set(unit.name, named(context.sync, unit))
-      why.delete(unit.name)
+      await context.copy(units, signal)
+      for (const unit of units) {
+        stored.set(unit.name, named(context.sync, unit))
+        why.delete(unit.name)
+      }
     } catch (error) {
-      why.set(unit.name, failed(error))
-      if (signal.aborted || !isTroubleOfUnit(error)) throw error
+      if (units.length > 1 && !signal.aborted && isTroubleOfOne(error))
+        for (const unit of units) await copyIfTheyFit([unit])
+      else {
+        for (const unit of units) why.set(unit.name, failed(error))
+        if (signal.aborted || !isTroubleOfUnit(error)) throw error
+      }
     }
   }
 
   const complete = pending.flatMap((unit) => asComplete(unit) ?? []).sort(newestFirst)
   const able = complete.filter((unit) => sizeOf(unit) <= context.largestUnitBytes)
-  const isShort = !fits(able.reduce((sum, unit) => sum + sizeOf(unit), 0))
+  const isShort = !fits(sizeOfAll(able))
   const [small, large] = isShort ? [able.filter(isSmall), able.filter((unit) => !isSmall(unit))] : [able, []]
   const tooLarge = large.find((unit) => !fits(sizeOf(unit)))
-  for (const unit of small) await copyIfItFits(unit)
+  for (const batch of batchUnits(small)) await copyIfTheyFit(batch)
   if (tooLarge && context.mayPutParts) await context.putSmallFiles(tooLarge, signal)
-  for (const unit of large) await copyIfItFits(unit)
+  for (const unit of large) await copyIfTheyFit([unit])
 }
+
+const sizeOfAll = (units: readonly ObservedUnit[]): number =>
+  units.reduce((sum, unit) => sum + sizeOf(unit), 0)
 
 const isSmall = (unit: ObservedUnit): boolean => sizeOf(unit) <= SMALL_BYTES
 

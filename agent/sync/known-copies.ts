@@ -2,7 +2,7 @@ import type { RemoteFile } from './carrier.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
 import { destinationOf } from './planned-sync.ts'
-import { recordPath } from './store-unit.ts'
+import { recordPath } from './unit-record.ts'
 import type { SyncStore, UnitCopy } from './sync-store.ts'
 
 export type KnownCopies = ReturnType<typeof createKnownCopies>

@@ -72,7 +72,11 @@ export const createLocalCarrier = (root: string, context: { hashFile: HashFile; 
         await link(joinInside(root, from), target)
       } catch (error) {
         if (errnoOf(error) === 'EEXIST') continue
-        await put([{ from: joinInside(root, from), path: to, sizeBytes: 0 }], { ...options, last: new Set() })
+        await put([{ from: joinInside(root, from), path: to, sizeBytes: 0 }], {
+          ...options,
+          last: new Set(),
+          isNew: true,
+        })
       }
     }
   }
@@ -81,10 +85,18 @@ export const createLocalCarrier = (root: string, context: { hashFile: HashFile; 
     list,
     put,
     keep,
-    read: async (path) =>
-      readFile(joinInside(root, path), 'utf8').catch((error: unknown) => {
-        throw storeError(error, root)
-      }),
+    read: async (paths) => {
+      const texts = new Map<string, string>()
+      for (const path of paths) {
+        const text = await readFile(joinInside(root, path), 'utf8').catch((error: unknown) => {
+          if (errnoOf(error) === 'ENOENT') return undefined
+          throw storeError(error, root)
+        })
+        if (text !== undefined) texts.set(path, text)
+      }
+      return texts
+    },
+    namedHash: () => undefined,
   }
 }
 

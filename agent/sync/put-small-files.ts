@@ -2,8 +2,8 @@ import type { Carrier } from './carrier.ts'
 import type { HashFile } from './file-hashes.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { sealUnit } from './seal-unit.ts'
-import { recordPath } from './store-unit.ts'
 import { MARKER_FILES, pathInUnit, SMALL_BYTES } from './unit.ts'
+import { recordPath } from './unit-record.ts'
 
 /**
  * The small files of a unit that is too large for the time that is left, without what would make it look whole: an
@@ -31,7 +31,7 @@ export const putSmallFiles = async (
   const completeAt = new Date(unit.modifiedMs).toISOString()
   const sealed = await sealUnit({ ...unit, files }, { root, completeAt, hashFile, signal })
   try {
-    await carrier.put(sealed.files, { signal, last: new Set() })
+    await carrier.put(sealed.files, { signal, last: new Set(), isNew: false })
   } finally {
     await sealed.close()
   }

@@ -1,28 +1,34 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import type { Carrier, CarryContext, PutFile, RemoteFile } from './carrier.ts'
+import type { HashAlgorithm } from './file-hashes.ts'
 import type { Rclone } from './rclone.ts'
 
 /**
  * The rest of every copy's arguments. One stream per file: with several, rclone does not notice that its source
  * changed and stores a mixture with exit 0. `--ignore-times`: what is copied is decided here, not by times and sizes
- * that some remotes do not keep. Retries are the sync's own, so rclone makes few.
+ * that some remotes do not keep. Retries are the sync's own, so rclone makes few. Of its log only errors and statistics
+ * are wanted.
  */
 export const COPY_FLAGS: readonly string[] = [
-  '--no-traverse',
   '--ignore-times',
   '--multi-thread-streams=0',
-  '--transfers=2',
   '--checkers=8',
   '--retries=1',
   '--low-level-retries=3',
   '--contimeout=15s',
   '--timeout=60s',
   '--use-json-log',
-  '-v',
   '--stats=1s',
+  '--stats-log-level=NOTICE',
 ]
+
+/** Files up to this size are sent whole, so several at once cost no memory. */
+const SMALL_FILE_BYTES = 16 * 2 ** 20
+
+/** Names of files whose folders are listed rather than each of them looked up. */
+const MANY_FILES = 64
 
 const READ_FLAGS: readonly string[] = [
   '--retries=1',
@@ -34,11 +40,16 @@ const READ_FLAGS: readonly string[] = [
 
 const TYPE_FLAGS: Readonly<Record<string, readonly string[]>> = {
   // Restricted keys may not make buckets; 2 transfers × 32 MiB × 4 = 256 MiB of memory.
-  s3: ['--s3-no-check-bucket', '--s3-chunk-size=32M', '--s3-upload-concurrency=4'],
+  // What was sent is listed and compared afterwards, so rclone need not look at each object by itself.
+  s3: ['--s3-no-check-bucket', '--s3-no-head', '--s3-chunk-size=32M', '--s3-upload-concurrency=4'],
   b2: ['--b2-chunk-size=96M'],
   // The other modes cannot be verified or wait minutes.
   dropbox: ['--dropbox-batch-mode=sync'],
 }
+
+/** What buckets name of what was just stored; the others say at the first listing. */
+const USUAL_HASHES: Readonly<Record<string, HashAlgorithm>> = { s3: 'md5', b2: 'sha1' }
+const ALGORITHMS: readonly HashAlgorithm[] = ['sha256', 'sha1', 'md5']
 
 /** rclone's “directory not found” and “file not found”. */
 const ABSENT = [3, 4]
@@ -60,13 +71,15 @@ export const createRcloneCarrier = (
     }
   }
 
+  let named = USUAL_HASHES[context.type]
+
   const list: Carrier['list'] = (paths, { signal }) =>
     inFolder(async (folder) => {
       const found = new Map<string, RemoteFile>()
       if (paths !== 'everything' && paths.length === 0) return found
       const args = [at(''), '--recursive', '--files-only', '--no-modtime', '--no-mimetype']
-      if (paths !== 'everything')
-        args.push('--hash', '--no-traverse', `--files-from-raw=${await writeList(folder, paths)}`)
+      if (paths !== 'everything') args.push('--hash', `--files-from-raw=${await writeList(folder, paths)}`)
+      if (paths !== 'everything' && paths.length < MANY_FILES) args.push('--no-traverse')
       await rclone.run({
         verb: 'lsjson',
         args: [...args, ...READ_FLAGS, ...typeFlags],
@@ -74,10 +87,11 @@ export const createRcloneCarrier = (
         accept: ABSENT,
         onLine: (line) => readListed(line, found),
       })
+      for (const { hashes } of found.values()) named ??= ALGORITHMS.find((algorithm) => hashes[algorithm])
       return found
     })
 
-  const copy = (files: readonly PutFile[], options: CarryContext): Promise<void> =>
+  const copy = (files: readonly PutFile[], options: CarryContext & { isNew: boolean }): Promise<void> =>
     inFolder(async (folder) => {
       if (files.length === 0) return
       const tree = join(folder, 'tree')
@@ -92,7 +106,17 @@ export const createRcloneCarrier = (
       )
       await rclone.run({
         verb: 'copy',
-        args: [tree, at(''), `--files-from-raw=${names}`, '--copy-links', ...COPY_FLAGS, ...typeFlags],
+        args: [
+          tree,
+          at(''),
+          `--files-from-raw=${names}`,
+          '--copy-links',
+          // Where something may be replaced, a drive that allows two files of one name has to be asked.
+          options.isNew ? '--no-check-dest' : '--no-traverse',
+          `--transfers=${files.every(({ sizeBytes }) => sizeBytes <= SMALL_FILE_BYTES) ? 8 : 2}`,
+          ...COPY_FLAGS,
+          ...typeFlags,
+        ],
         signal: options.signal,
         ...(options.onProgress ? { onProgress: options.onProgress } : {}),
       })
@@ -113,12 +137,29 @@ export const createRcloneCarrier = (
       for (const { from, to } of pairs)
         await rclone.run({
           verb: 'copyto',
-          args: [at(from), at(to), ...COPY_FLAGS, ...typeFlags],
+          args: [at(from), at(to), '--no-traverse', ...COPY_FLAGS, ...typeFlags],
           signal,
         })
     },
-    read: async (path, { signal }) =>
-      (await rclone.run({ verb: 'cat', args: [at(path), ...READ_FLAGS, ...typeFlags], signal })).stdout,
+    read: (paths, { signal }) =>
+      inFolder(async (folder) => {
+        const texts = new Map<string, string>()
+        if (paths.length === 0) return texts
+        const names = await writeList(folder, paths)
+        const tree = join(folder, 'read')
+        await rclone.run({
+          verb: 'copy',
+          args: [at(''), tree, `--files-from-raw=${names}`, '--no-traverse', ...COPY_FLAGS, ...typeFlags],
+          signal,
+          accept: ABSENT,
+        })
+        for (const path of paths) {
+          const text = await readFile(join(tree, path), 'utf8').catch(() => undefined)
+          if (text !== undefined) texts.set(path, text)
+        }
+        return texts
+      }),
+    namedHash: () => named,
   }
 }
 

@@ -44,7 +44,7 @@ export const passedEnvironment = (
 }
 
 /** Every way rclone is ever called. Verbs that delete or move do not exist here. */
-export type RcloneVerb = 'copy' | 'copyto' | 'lsjson' | 'cat'
+export type RcloneVerb = 'copy' | 'copyto' | 'lsjson'
 
 export type RcloneCall = {
   readonly verb: RcloneVerb

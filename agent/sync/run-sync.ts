@@ -7,13 +7,13 @@ import type { Log } from '../platform/log.ts'
 import type { Carrier } from './carrier.ts'
 import { compareCopies } from './compare-copies.ts'
 import { createCopyMeter } from './copy-meter.ts'
+import type { CopyTogether } from './copy-pending.ts'
 import { createPendingCopier } from './copy-pending.ts'
-import { copyUnit } from './copy-unit.ts'
+import { copyUnits } from './copy-units.ts'
 import type { HashFile } from './file-hashes.ts'
 import { createFlush } from './flush-sync.ts'
 import type { FlushOptions } from './flush-sync.ts'
 import { createKnownCopies } from './known-copies.ts'
-import type { ObservedUnit } from './observe-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
 import { destinationOf } from './planned-sync.ts'
 import { pruneUnits } from './prune-units.ts'
@@ -74,8 +74,8 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       deps.log.warn('copies are gone from the remote; they are made again', { sync: spec.name, units: gone })
   }
 
-  const copyOne = (unit: ObservedUnit, signal: AbortSignal): Promise<void> =>
-    copyUnit(unit, {
+  const copy: CopyTogether = (units, signal) =>
+    copyUnits(units, {
       ...deps,
       planned,
       copies,
@@ -88,7 +88,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       },
     })
 
-  const copier = createPendingCopier(copyOne)
+  const copier = createPendingCopier(copy)
 
   const flush = createFlush(spec, {
     clock,
@@ -97,7 +97,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
     meter,
     interrupt: (reason) => interrupt?.(reason),
     survey,
-    copy: copyOne,
+    copy,
     putSmallFiles: (unit, signal) =>
       putSmallFiles(unit, { ...deps, root: spec.path, carrier: () => openCarrier(signal), signal }),
   })
@@ -138,7 +138,7 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
   }
 
   const state = (): SyncState => {
-    if (meter.unit() !== undefined) return 'copying'
+    if (meter.isUnderWay()) return 'copying'
     if (!service) return 'stopped'
     if (health.failures() === 0) return 'idle'
     return health.isRetrying() ? 'retrying' : 'failing'

@@ -38,7 +38,7 @@ export const syncRow = (
       files: unit.files.length,
       sizeBytes: sizeOf(unit),
       ...reasonOf(unit, {
-        isCopying: meter.unit() === unit.name,
+        isCopying: meter.isCopying(unit.name),
         hasFailed: hasFailed(unit.name),
         isRemoteAway: consecutiveFailures > 0,
       }),

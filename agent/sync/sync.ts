@@ -50,7 +50,7 @@ export type Sync = ReturnType<typeof createSync>
 
 /**
  * Copies what is complete to its remote and keeps at it, and says what could be pulled. Nothing is ever deleted on a
- * remote; a copy counts only after it was listed and compared and its record read back (store-unit.ts).
+ * remote; a copy counts only after it was listed and compared and its record read back (store-units.ts).
  */
 export const createSync = (deps: SyncDeps) => {
   mkdirSync(deps.temporaryFolder, { recursive: true, mode: 0o700 })

@@ -113,7 +113,6 @@ describe.skipIf(skipped)(skipped ? `rclone faults (skipped: ${rclone.reason})` :
       .filter(Boolean)
       .map((line) => line.trim().split(' ').slice(1))
     expect([...new Set(calls.map(([verb]) => verb))].sort()).toEqual([
-      'cat',
       'config',
       'copy',
       'copyto',
