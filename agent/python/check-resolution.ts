@@ -8,7 +8,7 @@ import type { WeighedPython } from './inspect-python.ts'
 import { canonicalName, weighRequirements } from './inspect-python.ts'
 import type { ProtectedDists } from './protected.ts'
 import { problemAt } from './requirement-files.ts'
-import type { PlannedDist, ResolveContext } from './resolve.ts'
+import type { PlannedDist, ResolveContext } from './resolution.ts'
 
 type CheckContext = ResolveContext & {
   readonly top: WeighedPython

@@ -15,7 +15,7 @@ import { layoutOf, versionOf, withStaged } from './environment-layout.ts'
 import { explainFindings } from './explain-findings.ts'
 import type { Dist, PythonFacts } from './inspect-python.ts'
 import { canonicalName } from './inspect-python.ts'
-import type { PlannedDist } from './resolve.ts'
+import type { PlannedDist } from './resolution.ts'
 import { stageObjects } from './stage-objects.ts'
 
 /** What the check before an install found, for the one after it. */

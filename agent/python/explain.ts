@@ -6,7 +6,7 @@ import { runPip } from './pip.ts'
 import type { ProtectedDists } from './protected.ts'
 import type { RequirementSource } from './requirement-files.ts'
 import { problemAt, sourceName } from './requirement-files.ts'
-import type { PlannedDist, ResolveContext } from './resolve.ts'
+import type { PlannedDist, ResolveContext } from './resolution.ts'
 import { resolveRequests } from './resolve.ts'
 
 /** A requirement that something has to be done for, with everybody who wants it. */
@@ -78,9 +78,10 @@ const blocked = async (
   found: { readonly move: PlannedDist; readonly dists: readonly PlannedDist[] },
   context: ExplainContext,
 ): Promise<Problem> => {
-  const { move, dists } = found
+  const { move } = found
+  const dists = await withRequires(found.dists, context)
   const wanting = dists.flatMap((dist) =>
-    dist.requires
+    (dist.requires ?? [])
       .filter((line) => canonicalName(/^[\w.-]+/.exec(line)?.[0] ?? '') === move.name)
       .map((line) => ({ dist, line })),
   )
@@ -103,6 +104,22 @@ const blocked = async (
       `${move.name} ${context.protectedSet.get(move.name) ?? ''} → ${move.version} because ${because} ` +
       `(${wantedBy(request)}); ${move.name} is protected`,
   })
+}
+
+/** Comes with torch and never asks for one: its wheels are the largest there are. */
+const PART_OF_TORCH = /^(nvidia|cuda)-|^(torch|triton)$/
+
+/** The same dists with what they require, as far as it can explain why a protected one moves. */
+const withRequires = async (
+  dists: readonly PlannedDist[],
+  context: ExplainContext,
+): Promise<readonly PlannedDist[]> => {
+  if (dists.every(({ requires }) => requires !== null)) return dists
+  const asked = await resolveRequests(
+    dists.filter(({ name }) => !PART_OF_TORCH.test(name)).map(({ name, version }) => `${name}===${version}`),
+    { ...context, uv: null, noDeps: true, constraints: [] },
+  )
+  return asked.state === 'resolved' ? asked.dists : dists
 }
 
 const wantedBy = (request: OpenRequest): string => request.sources.map(sourceName).join(', ')

@@ -8,7 +8,7 @@ import type { PythonContext } from './context.ts'
 import { installError, runPip } from './pip.ts'
 import type { PipSettings } from './pip.ts'
 import { listWheels } from './read-wheel.ts'
-import type { PlannedDist } from './resolve.ts'
+import type { PlannedDist } from './resolution.ts'
 
 type FetchContext = PythonContext & {
   readonly python: string

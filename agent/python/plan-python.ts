@@ -23,10 +23,12 @@ import type { ProtectedDists } from './protected.ts'
 import { constraintLines, protectedDists } from './protected.ts'
 import type { Requirement, RequirementFiles } from './requirement-files.ts'
 import { problemAt, readRequirementFiles } from './requirement-files.ts'
-import type { PlannedDist } from './resolve.ts'
+import type { PlannedDist } from './resolution.ts'
 import { resolveRequests } from './resolve.ts'
 import { withScratchPython } from './scratch.ts'
 import { sortRequests } from './sort-requests.ts'
+import type { Uv } from './uv.ts'
+import { findUv } from './uv.ts'
 
 /** The manifest's `python`, and what came to it: requirements files of custom nodes, wheels that were built. */
 export type PythonRequest = Python & {
@@ -89,11 +91,12 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
   const coupled = await coupledDists(fromImage, context)
   const protectedSet = protectedDists(top, { protect: request.protect, coupled })
   const settings = await readPipSettings(base.prefix, context)
+  const uv = findUv(base.interpreter, { ...context, settings }) ?? null
   const sorted = sortRequests(wishes, { top, protectedSet })
   const resolved =
     sorted.open.length === 0
       ? { dists: [], problems: [] }
-      : await resolveOpen(sorted.open, { ...context, top, files, protectedSet, settings, built })
+      : await resolveOpen(sorted.open, { ...context, top, files, protectedSet, settings, uv, built })
   const builds = request.built ? [] : missingBuilds(installs.builds, { env: paths.env, dists: top.dists })
   const dists = [...built.map(plannedBuild), ...withoutBuilt(resolved.dists, built)]
   return {
@@ -126,6 +129,7 @@ type OpenContext = PythonContext & {
   readonly files: RequirementFiles
   readonly protectedSet: ProtectedDists
   readonly settings: PipSettings
+  readonly uv: Uv | null
   readonly built: readonly BuiltWheel[]
 }
 
@@ -184,7 +188,7 @@ const plannedBuild = ({ name, version, sha256, requires }: BuiltWheel): PlannedD
   name,
   version,
   sha256,
-  requested: true,
+  sizeBytes: null,
   requires,
 })
 

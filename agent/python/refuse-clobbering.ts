@@ -4,7 +4,7 @@ import { isCompiled, readDistRecord } from './dist-record.ts'
 import type { Dist } from './inspect-python.ts'
 import { canonicalName } from './inspect-python.ts'
 import { listWheels, readWheelRecord } from './read-wheel.ts'
-import type { PlannedDist } from './resolve.ts'
+import type { PlannedDist } from './resolution.ts'
 
 /**
  * Refuses wheels that would write over, or hide, files of another dist: the import then gives the other one, and

@@ -7,9 +7,10 @@ import { canonicalName } from './inspect-python.ts'
 import { makeStackedEnvironment, overlayPaths } from './overlay.ts'
 
 /*
- * pip plans in a scratch environment on top of everything, so that a plan cannot change anything. Stub metadata in it
- * tells pip two things: requirements that the environment never met are not its business, and the four builds of
- * OpenCV are one thing (they share their files, and a second one overwrites the first).
+ * A plan is made in a scratch environment on top of everything, so that it cannot change anything. It holds stub
+ * metadata of every package: uv sees what is in this environment alone; requirements that were never met are nobody's
+ * business now; and the four builds of OpenCV are one thing (they share their files, and a second one overwrites the
+ * first).
  */
 
 /**
@@ -26,28 +27,29 @@ export const withScratchPython = async <T>(
   try {
     await mkdir(folder, { recursive: true })
     await makeStackedEnvironment(paths, { ...context, base: top, sites: top.sites })
-    for (const stub of stubs(top)) {
-      const info = join(paths.site, `${stub.name.replaceAll('-', '_')}-${stub.version}.dist-info`)
-      await mkdir(info)
-      const requires = stub.requires.map((line) => `Requires-Dist: ${line}\n`).join('')
-      await writeFile(
-        join(info, 'METADATA'),
-        `Metadata-Version: 2.1\nName: ${stub.name}\nVersion: ${stub.version}\n${requires}`,
-      )
-    }
+    await Promise.all(stubs(top).map((stub) => writeStub(stub, paths.site)))
     return await use({ python: paths.python, folder })
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
 }
 
-const stubs = (python: WeighedPython) => [
-  ...python.dists.flatMap((dist) => {
-    const name = canonicalName(dist.name)
-    const unmet = python.unmet[name] ?? []
-    return unmet.length === 0
-      ? []
-      : [{ name, version: dist.version, requires: dist.requires.filter((line) => !unmet.includes(line)) }]
+type Stub = { readonly name: string; readonly version: string; readonly requires: readonly string[] }
+
+const stubs = (python: WeighedPython): readonly Stub[] => [
+  ...python.dists.map(({ name, version, requires }) => {
+    const unmet = new Set(python.unmet[canonicalName(name)])
+    return { name: canonicalName(name), version, requires: requires.filter((line) => !unmet.has(line)) }
   }),
   ...Object.entries(python.aliases).map(([name, version]) => ({ name, version, requires: [] })),
 ]
+
+const writeStub = async ({ name, version, requires }: Stub, site: string): Promise<void> => {
+  const info = join(site, `${name.replaceAll('-', '_')}-${version}.dist-info`)
+  await mkdir(info)
+  const lines = requires.map((line) => `Requires-Dist: ${line}\n`).join('')
+  await writeFile(
+    join(info, 'METADATA'),
+    `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n${lines}`,
+  )
+}

@@ -5,7 +5,7 @@ import { checkWheels } from '../../../agent/python/check-wheels.ts'
 import type { PythonFacts } from '../../../agent/python/inspect-python.ts'
 import { inspectPython } from '../../../agent/python/inspect-python.ts'
 import { preparePython } from '../../../agent/python/prepare-python.ts'
-import type { PlannedDist } from '../../../agent/python/resolve.ts'
+import type { PlannedDist } from '../../../agent/python/resolution.ts'
 import { withZip } from '../../../agent/python/zip-archive.ts'
 import type { ElfOptions } from '../../support/elf/make-elf.ts'
 import { makeElf } from '../../support/elf/make-elf.ts'
@@ -64,7 +64,7 @@ describe.skipIf(skip)(`the content of wheels (${missing ?? 'with python3 on x86-
     name,
     version,
     sha256: null,
-    requested: true,
+    sizeBytes: null,
     requires: [],
   })
   const module = (name: string, options: ElfOptions = {}): Record<string, Uint8Array> => ({

@@ -1,0 +1,66 @@
+import { readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { CommandResult } from '../platform/commands.ts'
+import { canonicalName } from './inspect-python.ts'
+import { runPip } from './pip.ts'
+import type { PlannedDist, Resolution, ResolveContext, ResolveFiles } from './resolution.ts'
+
+/** What pip would install for the requests in a file, or every line in which it says why not. */
+export const resolveWithPip = async (
+  files: ResolveFiles,
+  context: ResolveContext & { readonly noDeps?: boolean },
+): Promise<Resolution> => {
+  // The report goes to a file, for standard output may carry other text.
+  const report = join(context.scratch.folder, 'report.json')
+  await rm(report, { force: true })
+  const result = await runPip(
+    context.scratch.python,
+    [
+      'install',
+      '--dry-run',
+      '--report',
+      report,
+      '--only-binary=:all:',
+      '--upgrade-strategy',
+      'only-if-needed',
+      ...(context.noDeps ? ['--no-deps'] : []),
+      '--constraint',
+      files.constraints,
+      '--requirement',
+      files.requests,
+    ],
+    context,
+  )
+  if (result.exitCode !== 0) return { state: 'refused', said: saidBy(result) }
+  const { install } = JSON.parse(await readFile(report, 'utf8')) as Report
+  return { state: 'resolved', dists: install.map(plannedDist) }
+}
+
+/** pip spreads its reasons over both streams: errors here, the chain of the conflict there. */
+const saidBy = (result: CommandResult): string[] =>
+  `${result.stdout}\n${result.stderr}`
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => /^ERROR:|depends on|The user requested|requires a different Python/.test(line))
+    .filter((line) => !line.includes('ResolutionImpossible'))
+    .map((line) => line.replace(/^ERROR: /, ''))
+
+/** The part of pip's installation report, version 1, that counts here. */
+type Report = {
+  readonly install: readonly {
+    readonly download_info: { readonly archive_info?: { readonly hashes?: { readonly sha256?: string } } }
+    readonly metadata: {
+      readonly name: string
+      readonly version: string
+      readonly requires_dist?: readonly string[]
+    }
+  }[]
+}
+
+const plannedDist = (item: Report['install'][number]): PlannedDist => ({
+  name: canonicalName(item.metadata.name),
+  version: item.metadata.version,
+  sha256: item.download_info.archive_info?.hashes?.sha256 ?? null,
+  sizeBytes: null,
+  requires: item.metadata.requires_dist ?? [],
+})
