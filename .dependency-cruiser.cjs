@@ -10,6 +10,7 @@ const ROWS = [
     'agent/sync',
     'agent/budget',
     'agent/audit',
+    'agent/notify',
   ],
   ['agent/apply'],
   ['agent/http'],

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
+import { sendRequest } from '../shared/providers/send-request.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
@@ -15,6 +17,11 @@ import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
 import { makeStatus, withProgress } from './apply/status.ts'
 import { readClockSkew } from './audit/check-clock.ts'
+import { createBudget } from './budget/budget.ts'
+import { busyDownloads, busyGpus, busyProcesses, busyRun, busySyncs, SYNC } from './budget/evidence.ts'
+import { createBudgetStore } from './budget/memory.ts'
+import { createOpenWork } from './budget/open-work.ts'
+import { OWN_KEYS } from './budget/own-box.ts'
 import type { AgentConfig } from './config.ts'
 import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
@@ -23,6 +30,7 @@ import { ensureLocalToken } from './http/local-token.ts'
 import { serveOnSocket } from './http/serve.ts'
 import { createTokens } from './http/tokens.ts'
 import { aborted } from './platform/aborted.ts'
+import { createNotify } from './notify/notify.ts'
 import { systemClock } from './platform/clock.ts'
 import { findProgram } from './platform/commands.ts'
 import { openDatabase } from './platform/database.ts'
@@ -31,6 +39,8 @@ import { readGpus } from './platform/gpu.ts'
 import { readHost } from './platform/host.ts'
 import { createHttpClient } from './platform/http-client.ts'
 import { createLog } from './platform/log.ts'
+import { readMoment } from './platform/moment.ts'
+import { createPostJson } from './platform/post-json.ts'
 import { openSecretFile } from './platform/secret-file.ts'
 import { readSecrets } from './platform/secrets.ts'
 import { superviseServices } from './platform/supervise.ts'
@@ -51,6 +61,9 @@ const LAST_FLUSH = { deadlineMs: 1_500, largestUnitBytes: 8 * 2 ** 20 }
 /** The system's secrets file; in a home of its own the agent looks there first. */
 const SECRETS_FILE = '/etc/gpu-agent/secrets.env'
 
+/** Until then a process that runs may look as if it did not. */
+const NOT_ADOPTED = 'what still runs is being looked for'
+
 /**
  * Builds the program, top to bottom, each part from the ones before it. The only place that constructs things.
  * @throws AgentError home_unusable, already_running, state_too_new
@@ -69,7 +82,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   const secretsPath = join(stateFolder, 'secrets.env')
   const secrets = readSecrets(environment, [secretsPath, SECRETS_FILE])
   const secretFile = openSecretFile(secretsPath)
-  secrets.declare(secretFile.names())
+  secrets.declare([...secretFile.names(), ...Object.values(OWN_KEYS)])
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
   const { db, quarantined } = openDatabase(stateFolder, clock.now)
   const agentId = readAgentId(db)
@@ -116,6 +129,8 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     environment,
     allowHosts,
   }
+  const readGpuLoad = async (signal: AbortSignal) =>
+    (await readGpus(searchPath, signal))?.map((gpu) => gpu.utilizationPercent) ?? null
   const processes = createProcesses({
     stateFolder,
     runFolder,
@@ -125,8 +140,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     log,
     random: Math.random,
     redact: secrets.redact,
-    readGpuLoad: async (signal) =>
-      (await readGpus(searchPath, signal))?.map((gpu) => gpu.utilizationPercent) ?? null,
+    readGpuLoad,
   })
   const rclone = { searchPath, environment, temporaryFolder: join(runFolder, 'sync') }
   const sync = createSync({
@@ -135,6 +149,38 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     report,
     log,
     ...rclone,
+  })
+
+  const runs = createRuns({ db, clock, newId: () => randomBytes(6).toString('hex'), report })
+  const openWork = createOpenWork(clock)
+  let isAdopted = false
+  const budget = createBudget({
+    store: createBudgetStore(db),
+    clock,
+    readMoment,
+    report,
+    log,
+    own: { lookup: (name) => secrets.get(name), send: sendRequest, clock, searchPath },
+    readGpuLoad,
+    flush: sync.flush,
+    evidence: [
+      { name: 'the run', busy: () => busyRun(runs.current()) },
+      { name: 'downloads', busy: () => busyDownloads(downloads.rows()) },
+      { name: 'processes', busy: () => (isAdopted ? busyProcesses(processes.activity()) : [NOT_ADOPTED]) },
+      { name: SYNC, busy: () => busySyncs(sync.rows()) },
+      { name: 'use through the API', busy: openWork.busy },
+      { name: 'the GPU load', busy: async (signal) => busyGpus(await readGpuLoad(signal)) },
+    ],
+  })
+  const notify = createNotify({
+    db,
+    clock,
+    report,
+    log,
+    journal,
+    post: createPostJson({ endpoints, allowHosts }),
+    policy: { endpoints, allowHosts },
+    box: { id: agentId, hostname: hostname() },
   })
 
   // the main path
@@ -172,9 +218,10 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     },
     processes,
     sync,
+    budget,
+    notify,
     checkRemote: (planned, { signal }) => checkRemote(planned, { ...rclone, signal }),
   }
-  const runs = createRuns({ db, clock, newId: () => randomBytes(6).toString('hex'), report })
   const apply = createApply({ runs, rooms, shutdown })
   // Before it is known what still runs, nothing may be started.
   const adopted = Promise.withResolvers<undefined>()
@@ -218,8 +265,9 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         downloads: downloads.rows(),
         processes: processes.rows().filter(({ name }) => !isOneOff(name)),
         sync: sync.rows(),
+        budget: budget.row(),
         isLate: sync.isLate,
-        problems,
+        problems: [...problems, ...[notify.problem() ?? []].flat()],
       }),
     plan: (text, signal) => apply.plan(text, { signal }),
     apply: async (text) => {
@@ -248,16 +296,22 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         return processes.runOnce(planOneOff(name, { command, searchPath }), { signal })
       },
     },
-    python,
+    python: {
+      ...python,
+      install: (specs, waiting) =>
+        openWork.during('an install of packages', () => python.install(specs, waiting)),
+    },
     audit,
     sync,
+    budget,
+    openWork,
   }
   const app = createApp(box, log)
 
   return {
     /** Runs until the signal given to compose aborts. */
     run: async (): Promise<void> => {
-      apply.resumeSyncs()
+      apply.resumeServices()
       // The API answers before the box is looked after, so that a slow start is visible.
       const servers = await Promise.all(config.sockets.map((path) => serveOnSocket(app, path)))
       report({ type: 'agent.started', subject: agentId, data: { version: VERSION, pid: process.pid } })
@@ -266,10 +320,13 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         [
           ...processes.services,
           sync.service,
+          budget.service,
+          notify.service,
           {
             name: 'boot',
             run: async (signal) => {
               await processes.adopt({ signal })
+              isAdopted = true
               adopted.resolve(undefined)
               await recoverPython({ ...pythonContext, signal })
               await applyBootManifest(config.manifest, {

@@ -34,6 +34,8 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     label: connection.label,
     status: () => unwrap(v1.status.$get()),
     models: () => unwrap(v1.models.$get()),
+    budget: () => unwrap(v1.budget.$get()),
+    extendBudget: (by: { hours: number } | { usd: number }) => unwrap(v1.budget.extend.$post({ json: by })),
 
     plan: (manifest: ManifestText) => unwrap(within(PLAN_MS).plan.$post({ json: manifest })),
     startRun: (manifest: ManifestText) => unwrap(within(PLAN_MS).runs.$post({ json: manifest })),

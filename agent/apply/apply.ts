@@ -2,6 +2,9 @@ import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import { isFinalRunState } from '../../shared/contract/states.ts'
 import { errorText } from '../platform/files.ts'
+import type { Manifest } from '../../shared/manifest/schema.ts'
+import { planBudget } from '../budget/planned-budget.ts'
+import { usableWebhook } from '../notify/check-webhook.ts'
 import { carryOut } from './carry-out.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
@@ -24,7 +27,7 @@ export type Apply = {
   /** @throws AgentError not_found */
   readonly cancel: (id: string) => RunRecord
   /** Before anything else: checkpoints are copied from the first second, whatever becomes of the plan. */
-  readonly resumeSyncs: () => void
+  readonly resumeServices: () => void
   /** At boot: goes on with a run that the last agent did not end, else brings the box to its last manifest again. */
   readonly resume: () => Promise<void>
   /** Resolves when no run is under way. */
@@ -56,6 +59,7 @@ export const createApply = (deps: {
       try {
         const plan = await acceptPlan(text, { rooms, signal })
         accepted.resolve(runs.move(run.id, 'provisioning', { problems: plan.problems }))
+        watchOver(plan.manifest, rooms)
         const outcome = await carryOut(plan, {
           rooms,
           signal,
@@ -110,14 +114,18 @@ export const createApply = (deps: {
       if (active?.id === id) active.abort.abort(new AgentError('cancelled', `run ${id} was cancelled`))
       return run
     },
-    resumeSyncs: () => {
+    resumeServices: () => {
       const last = runs.manifest()
       if (last === undefined) return
       try {
         const text = { manifest: last.text, file: last.file }
-        rooms.sync.configure(planSyncs(readManifest(text, rooms.secrets).manifest))
+        const { manifest } = readManifest(text, rooms.secrets)
+        rooms.sync.configure(planSyncs(manifest))
+        watchOver(manifest, rooms)
       } catch (error) {
-        rooms.log.error('nothing is copied until the manifest is applied', { error: errorText(error) })
+        rooms.log.error('nothing is copied, and no budget holds, until the manifest is applied', {
+          error: errorText(error),
+        })
       }
     },
     resume: async () => {
@@ -139,12 +147,18 @@ export const createApply = (deps: {
   }
 }
 
+/** From here on the box is paid for under this budget, and somebody is told of what happens. */
+const watchOver = ({ budget, notify }: Manifest, rooms: Rooms): void => {
+  rooms.budget.configure(planBudget(budget))
+  rooms.notify.configure(usableWebhook(notify?.webhook))
+}
+
 /** A plan without errors, or the refusal with all of them. */
 const acceptPlan = async (
   text: ManifestText,
   context: { readonly rooms: Rooms; readonly signal: AbortSignal },
 ): Promise<Plan> => {
-  const plan = await makePlan(readManifest(text, context.rooms.secrets), context)
+  const plan = await makePlan(readManifest(text, context.rooms.secrets), { ...context, write: true })
   const errors = plan.problems.filter((problem) => problem.severity === 'error')
   if (errors.length > 0)
     throw new AgentError(

@@ -6,6 +6,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import { planBudget } from '../budget/planned-budget.ts'
 import { decide } from '../preflight/decide.ts'
 import type { FoundSnapshot } from '../preflight/decide.ts'
 import { ASSUMED_BYTES_PER_SECOND, estimateDownloads, rateOf } from '../../shared/preflight/estimate.ts'
@@ -34,17 +35,23 @@ export type Plan = {
 /** Every problem at once, worst first, and every change. */
 export const makePlan = async (
   read: ReadManifest,
-  context: { readonly rooms: Rooms; readonly signal: AbortSignal },
+  context: {
+    readonly rooms: Rooms
+    /** Before an apply the key that stops the box is proven by a write that changes nothing. */
+    readonly write?: boolean
+    readonly signal: AbortSignal
+  },
 ): Promise<Plan> => {
   const { manifest } = read
   const { rooms, signal } = context
   const files = locateFiles(manifest)
   const snapshots = locateSnapshots(manifest, homedir())
   const syncs = planSyncs(manifest)
-  const [facts, python, remoteProblems] = await Promise.all([
+  const [facts, python, remoteProblems, budget] = await Promise.all([
     gatherFacts({ manifest, files, snapshots, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
     planPython(manifest, context),
     Promise.all(syncs.filter(isFilledIn).map((sync) => rooms.checkRemote(sync, { signal }))),
+    rooms.budget.check(planBudget(manifest.budget), { write: context.write ?? false, signal }),
   ])
   const running = new Set(
     rooms.processes
@@ -64,6 +71,8 @@ export const makePlan = async (
       ...python.problems,
       ...processes.problems,
       ...remoteProblems.filter((problem) => problem !== null),
+      ...budget.problems,
+      ...rooms.notify.check(manifest.notify?.webhook),
     ].map((problem) => withPlace(problem, read)),
   )
   return {
@@ -85,7 +94,7 @@ export const makePlan = async (
         bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
         usdPerHour: rateOf(manifest),
       }),
-      unchecked: [...decision.unchecked],
+      unchecked: [...decision.unchecked, ...budget.unchecked],
     },
   }
 }

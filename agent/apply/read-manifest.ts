@@ -1,4 +1,5 @@
 import type { Problem } from '../../shared/contract/errors.ts'
+import { findReferences } from '../../shared/manifest/interpolate.ts'
 import { parseManifest } from '../../shared/manifest/parse-manifest.ts'
 import { resolveManifestSecrets } from '../../shared/manifest/resolve-manifest-secrets.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
@@ -27,7 +28,9 @@ export const readManifest = (
 ): ReadManifest => {
   const parsed = parseManifest(text.manifest, { file: text.file })
   const { required, optional } = parsed.manifest.secrets
-  secrets.declare([...required, ...optional])
+  // A webhook's address is a secret whatever the manifest calls it.
+  const webhook = findReferences(parsed.manifest.notify?.webhook ?? '').names
+  secrets.declare([...required, ...optional, ...webhook])
   const resolved = resolveManifestSecrets(parsed.manifest, { lookup: secrets.get, at: parsed.at })
   return {
     manifest: resolved.manifest,

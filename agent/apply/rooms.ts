@@ -4,7 +4,9 @@ import type { CustomNode } from '../../shared/manifest/schema.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import type { Secrets } from '../platform/secrets.ts'
+import type { Budget } from '../budget/budget.ts'
 import type { Downloads } from '../downloads/downloads.ts'
+import type { Notify } from '../notify/notify.ts'
 import type { Probes } from '../preflight/gather-facts.ts'
 import type { Processes } from '../processes/processes.ts'
 import type { PythonPlan, PythonRequest } from '../python/plan-python.ts'
@@ -35,5 +37,7 @@ export type Rooms = {
   }
   readonly processes: Processes
   readonly sync: Sync
+  readonly budget: Pick<Budget, 'configure' | 'check'>
+  readonly notify: Pick<Notify, 'configure' | 'check'>
   readonly checkRemote: (planned: PlannedSync, context: Waiting) => Promise<Problem | null>
 }

@@ -1,5 +1,6 @@
 import type { Problem } from '../../shared/contract/errors.ts'
 import type {
+  BudgetRow,
   DownloadRow,
   HostRecord,
   ProcessRow,
@@ -22,6 +23,7 @@ export type StatusParts = {
   readonly downloads: readonly DownloadRow[]
   readonly processes: readonly ProcessRow[]
   readonly sync: readonly SyncRow[]
+  readonly budget: BudgetRow
   readonly isLate: (sync: string) => boolean
   /** What is wrong with the agent itself: a quarantined state, for example. */
   readonly problems: readonly Problem[]
@@ -41,6 +43,7 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     ...(run?.problems ?? []),
     ...[...parts.downloads, ...parts.processes, ...parts.sync].flatMap((row) => row.problem ?? []),
     ...late,
+    ...(parts.budget.problem ? [parts.budget.problem] : []),
   ]
   return {
     agent: parts.agent,
@@ -52,8 +55,9 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     downloads: [...parts.downloads],
     processes: [...parts.processes],
     sync: [...parts.sync],
-    budget: null,
-    healthy: run?.state === 'ready' && !badProcess && late.length === 0,
+    budget: parts.budget,
+    healthy:
+      run?.state === 'ready' && !badProcess && late.length === 0 && parts.budget.state !== 'stop-failed',
     problems: [...withoutRepeats(problems)],
   }
 }

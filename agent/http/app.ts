@@ -7,6 +7,7 @@ import type { Box } from './box.ts'
 import { refuseBrowsers, requireToken } from './gate.ts'
 import type { GateVariables } from './gate.ts'
 import { auditRoutes } from './routes/audit.ts'
+import { budgetRoutes } from './routes/budget.ts'
 import { eventRoutes } from './routes/events.ts'
 import { processRoutes } from './routes/processes.ts'
 import { pythonRoutes } from './routes/python.ts'
@@ -54,6 +55,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', syncRoutes(box))
     .route('/v1', pythonRoutes(box))
     .route('/v1', auditRoutes(box))
+    .route('/v1', budgetRoutes(box))
     .route('/v1', eventRoutes(box))
     .route('/v1', tokenRoutes(box))
     .route('/v1', secretRoutes(box))

@@ -1,5 +1,6 @@
 import type { FileHandle } from 'node:fs/promises'
 import type {
+  BudgetRow,
   CheckpointFiles,
   CheckpointRow,
   ChunkHashes,
@@ -77,6 +78,12 @@ export type Box = {
   readonly python: GuardedPython
   /** Looks the box over; changes nothing. */
   audit(context: { signal: AbortSignal }): Promise<AuditRecord>
+  readonly budget: {
+    row(): BudgetRow
+    extend(by: { readonly ms: number } | { readonly usd: number }): void
+  }
+  /** Somebody uses the box through the API; what comes back says that it is over. */
+  readonly openWork: { enter(what: string): () => void }
   readonly sync: {
     rows(): readonly SyncRow[]
     runNow(name: string | null, context: { signal: AbortSignal }): Promise<readonly SyncRow[]>

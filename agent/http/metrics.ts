@@ -14,7 +14,7 @@ export const metricsText = (status: StatusRecord, nowMs: number): string => {
     lines.push(`# HELP gpu_agent_${name} ${help}`, `# TYPE gpu_agent_${name} gauge`)
     for (const [value, labels = {}] of samples) lines.push(`gpu_agent_${name}${labelText(labels)} ${value}`)
   }
-  const { agent, host, run, downloads, processes, sync } = status
+  const { agent, host, run, downloads, processes, sync, budget } = status
 
   metric('info', 'The agent and its version.', [[1, { id: agent.id, version: agent.version }]])
   metric('healthy', '1 when nothing is wrong with the box.', [[status.healthy ? 1 : 0]])
@@ -72,6 +72,19 @@ export const metricsText = (status: StatusRecord, nowMs: number): string => {
     'Failures of a sync since its last success.',
     sync.map((row) => [row.consecutiveFailures, { name: row.name }]),
   )
+  const ofBudget = (value: number | null | undefined): Sample[] =>
+    typeof value === 'number' ? [[value]] : []
+  metric('budget_spent_usd', 'What the box has cost.', ofBudget(budget?.spentUsd))
+  metric('budget_limit_usd', 'What it may cost.', ofBudget(budget?.limitUsd))
+  metric('budget_rate_usd_per_hour', 'What it costs now.', ofBudget(budget?.rateUsdPerHour))
+  metric('budget_used_hours', 'How long it has run.', ofBudget(budget?.hoursUsed))
+  metric('budget_limit_hours', 'How long it may run.', ofBudget(budget?.limitHours))
+  metric(
+    'budget_state',
+    '1 for the state that the budget is in.',
+    budget ? [[1, { state: budget.state }]] : [],
+  )
+  metric('idle_seconds', 'How long nothing has used the box.', ofBudget(budget?.idle?.idleSeconds))
   return `${lines.join('\n')}\n`
 }
 

@@ -6,7 +6,6 @@ import { decideSources } from '../../shared/preflight/decide-sources.ts'
 import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import { checkGpu, checkProcesses, checkPrograms } from './check-box.ts'
 import { checkDisks } from './check-disks.ts'
-import { checkSupport } from './check-support.ts'
 import type { Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 
@@ -76,7 +75,6 @@ export const decide = (
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
     }),
-    ...checkSupport(manifest),
   ]
   return {
     files: sources.files,

@@ -2,6 +2,7 @@ import type { Command } from '../command.ts'
 import { apply } from './apply.ts'
 import { attach } from './attach.ts'
 import { audit } from './audit.ts'
+import { budget } from './budget.ts'
 import { checkpoints } from './checkpoints.ts'
 import { completion } from './completion.ts'
 import { contextLs, contextRm, contextUse } from './context.ts'
@@ -31,6 +32,7 @@ import { workflowCheck } from './workflow.ts'
 /** Every command, in the order of help. */
 export const COMMANDS: readonly Command[] = [
   status,
+  budget,
   events,
   models,
   audit,

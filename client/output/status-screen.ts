@@ -1,6 +1,7 @@
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import { formatDuration, formatSize } from '../../shared/contract/units.ts'
 import type { PullRow } from '../pull/pulls-file.ts'
+import { budgetLine } from './budget-lines.ts'
 import { problemLines } from './problems.ts'
 import { amount } from './progress.ts'
 import type { Table } from './rows.ts'
@@ -52,16 +53,10 @@ const runFact = (run: NonNullable<StatusRecord['run']>): Line => [
     : `, took ${formatDuration(Date.parse(run.endedAt) - Date.parse(run.startedAt))}`,
 ]
 
-const budgetFact = (budget: NonNullable<StatusRecord['budget']>): Line => {
-  const spent = budget.spentUsd === null ? 'cost unknown' : `$${budget.spentUsd.toFixed(2)} spent`
-  const limit = budget.limitUsd === null ? '' : ` of $${budget.limitUsd.toFixed(2)}`
-  const stop = budget.stopAt === null ? '' : `, stops ${timeText(budget.stopAt)}`
-  return [
-    dim('budget'.padEnd(10)),
-    stateText(budget.state),
-    ` ${spent}${limit}, ${budget.hoursUsed.toFixed(1)} h${stop}`,
-  ]
-}
+const budgetFact = (budget: NonNullable<StatusRecord['budget']>): Line => [
+  dim('budget'.padEnd(10)),
+  ...budgetLine(budget),
+]
 
 const LATE = 'late: its watch is not running, or does not get through'
 

@@ -302,6 +302,20 @@ export const ERROR_CODES = {
     exit: EXIT.failed,
     hint: 'Set the clock; in a container that is the host’s: rent another box.',
   },
+  // budget and notifications
+  no_way_to_stop: {
+    status: 422,
+    exit: EXIT.refused,
+    hint: 'Give budget.stop.command, or use on_limit: notify.',
+  },
+  no_price: { status: 422, exit: EXIT.refused, hint: 'Give budget.rate_usd_per_hour, or use max_hours.' },
+  budget_exceeded: { status: 422, exit: EXIT.refused, hint: 'Extend it: agentctl budget extend 2h or 5usd.' },
+  stop_failed: {
+    status: 502,
+    exit: EXIT.failed,
+    hint: 'It is tried again, and goes on costing money: stop it by hand on the provider’s own page.',
+  },
+  notify_failed: { status: 502, exit: EXIT.failed, hint: 'Check the address under notify.webhook.' },
 
   // the agent's own state
   already_running: {

@@ -29,6 +29,17 @@ export const EVENT_TYPES = [
   'sync.failed',
   'sync.recovered',
   'sync.flushed',
+  'budget.warning',
+  'budget.limit-reached',
+  'budget.idle',
+  'budget.extended',
+  'budget.stop-announced',
+  'budget.stop-cancelled',
+  'budget.stopping',
+  'budget.final-sync',
+  'budget.stop-failed',
+  'budget.stopped',
+  'notify.failed',
 ] as const
 export type EventType = (typeof EVENT_TYPES)[number]
 

@@ -152,12 +152,22 @@ export type FlushRecord = z.infer<typeof FlushRecord>
 
 export const BudgetRow = z.object({
   state: z.enum(BUDGET_STATES),
+  /** Null while the price is not known. */
   spentUsd: z.number().nullable(),
   limitUsd: z.number().nullable(),
   rateUsdPerHour: z.number().nullable(),
   hoursUsed: z.number(),
+  limitHours: z.number().nullable(),
+  /** As announced; before that, when the first limit is reached at this price. */
   stopAt: time.nullable(),
+  /** What happens at a limit; null without a budget. */
+  onLimit: z.enum(['stop', 'notify']).nullable(),
+  /** Null: an idle box is not looked for. `busy` says why it is not idle. */
+  idle: z.object({ afterSeconds: z.number(), idleSeconds: z.number(), busy: z.array(z.string()) }).nullable(),
+  /** Why the box could not be stopped. */
+  problem: Problem.nullable(),
 })
+export type BudgetRow = z.infer<typeof BudgetRow>
 
 export const CheckpointRow = z.object({
   name: z.string(),

@@ -210,6 +210,11 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       remove: (name) => void secrets.delete(name),
     },
     downloads: { rows: () => records.status.downloads },
+    budget: {
+      row: () => records.status.budget ?? unused(),
+      extend: refuse,
+    },
+    openWork: { enter: () => () => undefined },
     processes: {
       rows: () => records.processes,
       row: process,

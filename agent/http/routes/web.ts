@@ -20,7 +20,14 @@ export const webRoutes = (box: Box) => {
     const { upgrade } = c.env as UpgradeEnvironment
     box.processes.noteWebUse(name)
     if (upgrade === undefined) return proxyRequest(c.req.raw, upstream)
-    upgrade.accept = proxyUpgrade(upstream, () => box.processes.noteWebUse(name))
+    const accept = proxyUpgrade(upstream, () => box.processes.noteWebUse(name))
+    upgrade.accept = (incoming, socket, head) => {
+      // An open page is somebody who looks, however silent its socket is.
+      const leave = box.openWork.enter(`the page of ${name}`)
+      if (socket.destroyed) leave()
+      socket.once('close', leave)
+      accept(incoming, socket, head)
+    }
     return c.body(null, 200)
   })
   return router

@@ -254,7 +254,3 @@ test('a repository is planned at one commit; gated, pickled or too large it is t
   expect(told(on(aSnapshot(['a.bin', 'b.bin'])))).toEqual(['error pickle_refused hf://o/r@main'])
   expect(told(on(aSnapshot([], 900 * GB)))).toEqual([`error disk_too_small hf://o/r@${'1'.repeat(40)}`])
 })
-
-test('parts that this version does not carry out are told, never skipped', () => {
-  expect(told(decideOn('budget: {max_hours: 2}\n'))).toEqual(['warning not_supported budget'])
-})

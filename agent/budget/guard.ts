@@ -1,0 +1,263 @@
+import { problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import type { FlushRecord } from '../../shared/contract/records.ts'
+import type { Report } from '../../shared/contract/events.ts'
+import type { Instance } from '../../shared/providers/provider.ts'
+import type { Clock } from '../platform/clock.ts'
+import { errorText } from '../platform/files.ts'
+import type { Log } from '../platform/log.ts'
+import type { Account } from './account.ts'
+import type { Evidence } from './evidence.ts'
+import { gatherBusy, SYNC } from './evidence.ts'
+import type { IdleWindow } from './idle.ts'
+import { idleForMs, lookAgain, NOT_LOOKED } from './idle.ts'
+import type { StopReason } from './memory.ts'
+import type { OwnBox } from './own-box.ts'
+import { isStillStopped, noWayToStop, stopOnce } from './stop-box.ts'
+import { within } from './within.ts'
+
+export type GuardDeps = {
+  readonly account: Account
+  readonly clock: Clock
+  readonly report: Report
+  readonly log: Log
+  readonly evidence: readonly Evidence[]
+  /** Null: nothing is known that could stop this box. */
+  readonly box: () => OwnBox | null
+  readonly flush: (options: { deadlineMs: number; signal: AbortSignal }) => Promise<FlushRecord>
+}
+
+export type GuardState = 'watching' | 'announced' | 'stopping' | 'stop-failed' | 'stopped'
+
+const LOOK_EVERY_MS = 30_000
+/** While a stop is announced, what speaks against it should count soon. */
+const LOOK_SOON_MS = 10_000
+/** From the announcement to the final sync: the time to object. */
+const ANNOUNCE_MS = 5 * 60_000
+const FLUSH_MS = 3 * 60_000
+/** A hung final sync is left behind this much later. */
+const FLUSH_SPARE_MS = 10_000
+/** After a boot nobody is stopped for idleness; after a stop of our own, not for a limit either. */
+const GRACE_MS = 15 * 60_000
+const RETRY_MS = [5_000, 15_000, 30_000, 60_000] as const
+/** A stop that was confirmed is looked at again: somebody may have started the box under us. */
+const LOOK_AFTER_STOP_MS = 60_000
+/** The same failure is told again after this long. */
+const TELL_AGAIN_MS = 30 * 60_000
+
+/**
+ * Watches the limits and the idleness, and stops the box:
+ *
+ *   watching → announced → final sync → intent on disk → stop, read back → stopped
+ *                  ↘ what spoke for it is over: watching      ↘ stop-failed, tried again for ever
+ *
+ * Before each step the reason is looked at again, so that an extension, or work that began, ends it at any point.
+ */
+export const createGuard = (deps: GuardDeps) => {
+  const { account, clock, report, log } = deps
+  let state: GuardState = 'watching'
+  let problem: Problem | null = null
+  let idle: IdleWindow = NOT_LOOKED
+  let idleStopAtUptimeMs: number | null = null
+  let toldIdle = false
+  let told = { message: '', atMs: 0 }
+
+  const look = async (signal: AbortSignal, evidence = deps.evidence): Promise<void> => {
+    const busy = await gatherBusy(evidence, { clock, signal })
+    idle = lookAgain(idle, { busy, nowMs: clock.monotonicMs() })
+  }
+
+  /** Whether a limit is so near that its stop has to be announced, or goes on. */
+  const limitDue = (): StopReason | null => {
+    const left = account.timeLeft()
+    if (left === null || left.ms > ANNOUNCE_MS) return null
+    const { boot, uptimeMs, bootUptimeMs } = account.now()
+    if (account.memory().graceBoot === boot && uptimeMs - bootUptimeMs < GRACE_MS) return null
+    return left.kind
+  }
+  const isIdleHeld = (): boolean => {
+    const { boot, uptimeMs, bootUptimeMs } = account.now()
+    const { idleHold } = account.memory()
+    return (
+      uptimeMs - bootUptimeMs < GRACE_MS ||
+      (idleHold !== null && idleHold.boot === boot && uptimeMs < idleHold.untilUptimeMs)
+    )
+  }
+  const idleDue = (): boolean => {
+    const after = account.planned()?.idleAfterMs ?? null
+    return after !== null && idleForMs(idle) >= after && !isIdleHeld()
+  }
+
+  /** The reason to stop the box, now. */
+  const findDue = async (signal: AbortSignal): Promise<StopReason | null> => {
+    const planned = account.planned()
+    if (planned === null) return null
+    if (planned.idleAfterMs !== null) await look(signal)
+    if (!idleDue()) toldIdle = false
+    if (planned.onLimit === 'stop') {
+      const reason = limitDue() ?? (idleDue() ? 'idle' : null)
+      // What an earlier agent announced was extended meanwhile: the next announcement gets its own time.
+      if (reason === null && account.memory().announced !== null) account.change({ announced: null })
+      return reason
+    }
+    if (idleDue() && !toldIdle) {
+      toldIdle = true
+      report({ type: 'budget.idle', subject: 'budget', data: account.figures() })
+    }
+    return null
+  }
+
+  /**
+   * Undefined while the reason holds, else what is against it. Once the stop has begun, the final sync is no work that
+   * speaks against it, and an agent that was restarted in between need not see the whole idle window again.
+   */
+  const objection = async (reason: StopReason, signal: AbortSignal): Promise<string | undefined> => {
+    const planned = account.planned()
+    if (planned === null || planned.onLimit !== 'stop') return 'the manifest does not ask for it any more'
+    if (reason !== 'idle') return limitDue() === null ? 'the limit is further away now' : undefined
+    if (planned.idleAfterMs === null) return 'the manifest does not ask for it any more'
+    const hasBegun = state !== 'announced'
+    await look(signal, hasBegun ? deps.evidence.filter(({ name }) => name !== SYNC) : deps.evidence)
+    if (idle.busy[0] !== undefined) return idle.busy[0]
+    if (isIdleHeld()) return 'the box is kept for longer'
+    const isProven = account.memory().intent !== null || idleForMs(idle) >= planned.idleAfterMs
+    return isProven ? undefined : 'there was a hole in the evidence'
+  }
+
+  const cancel = (reason: StopReason, because: string): void => {
+    account.change({ announced: null, intent: null })
+    idleStopAtUptimeMs = null
+    state = 'watching'
+    problem = null
+    told = { message: '', atMs: 0 }
+    report({ type: 'budget.stop-cancelled', subject: 'budget', data: { reason, because } })
+  }
+
+  const stopAtUptimeMs = (): number | null => {
+    const { announced } = account.memory()
+    return announced !== null && announced.boot === account.now().boot
+      ? announced.stopAtUptimeMs
+      : idleStopAtUptimeMs
+  }
+
+  /** Announces the stop and waits until it is due. A restarted agent keeps to what was announced. */
+  const announce = async (reason: StopReason, signal: AbortSignal): Promise<boolean> => {
+    state = 'announced'
+    const { boot, uptimeMs, wallMs } = account.now()
+    if (stopAtUptimeMs() === null) {
+      const stopAt = uptimeMs + ANNOUNCE_MS
+      // Idleness is found anew by each agent; what it was before a restart is not known.
+      if (reason === 'idle') idleStopAtUptimeMs = stopAt
+      else account.change({ announced: { boot, reason, stopAtUptimeMs: stopAt } })
+      report({
+        type: 'budget.stop-announced',
+        subject: 'budget',
+        data: { reason, stopAt: new Date(wallMs + ANNOUNCE_MS).toISOString(), ...account.figures() },
+      })
+    }
+    for (;;) {
+      const against = await objection(reason, signal)
+      if (against !== undefined) {
+        cancel(reason, against)
+        return false
+      }
+      const leftMs = (stopAtUptimeMs() ?? 0) - account.now().uptimeMs
+      if (leftMs <= 0) return true
+      await clock.sleep(Math.min(leftMs, LOOK_SOON_MS), signal)
+    }
+  }
+
+  const flush = async (signal: AbortSignal): Promise<void> => {
+    state = 'stopping'
+    report({ type: 'budget.stopping', subject: 'budget', data: { finalSyncSeconds: FLUSH_MS / 1000 } })
+    try {
+      const { stored, left, leftBytes, problems } = await within(
+        (one) => deps.flush({ deadlineMs: FLUSH_MS, signal: one }),
+        { ms: FLUSH_MS + FLUSH_SPARE_MS, what: 'the final sync', clock, signal },
+      )
+      const data = { stored: stored.length, leftBytes, left: left.slice(0, 20), problems }
+      report({ type: 'budget.final-sync', subject: 'budget', data })
+    } catch (error) {
+      signal.throwIfAborted()
+      // The box is stopped, not destroyed: what was not copied stays on its disk, and money does not.
+      log.error('the final sync failed; the box is stopped nevertheless', { error: errorText(error) })
+      report({ type: 'budget.final-sync', subject: 'budget', data: { failed: errorText(error) } })
+    }
+  }
+
+  const tellFailure = (error: unknown): void => {
+    state = 'stop-failed'
+    problem = problemFrom(error, 'budget')
+    const nowMs = clock.monotonicMs()
+    log.error(problem.message, { hint: problem.hint })
+    if (told.message === problem.message && nowMs - told.atMs < TELL_AGAIN_MS) return
+    told = { message: problem.message, atMs: nowMs }
+    report({ type: 'budget.stop-failed', subject: 'budget', data: { problem } })
+  }
+
+  /** Stops the box and does not give up, until it is true or not wanted any more. */
+  const carryOut = async (reason: StopReason, signal: AbortSignal): Promise<void> => {
+    if (state !== 'stop-failed') state = 'stopping'
+    for (let attempt = 0; ; attempt += 1) {
+      const against = await objection(reason, signal)
+      if (against !== undefined) {
+        cancel(reason, against)
+        return
+      }
+      try {
+        const box = deps.box()
+        if (box === null) throw noWayToStop()
+        if (state !== 'stopped' || !(await isStillStopped(box, { clock, signal })))
+          keepPrice(await stopOnce(box, { clock, signal }))
+        if (state !== 'stopped') report({ type: 'budget.stopped', subject: 'budget', data: { reason } })
+        state = 'stopped'
+        problem = null
+        await clock.sleep(LOOK_AFTER_STOP_MS, signal)
+      } catch (error) {
+        signal.throwIfAborted()
+        tellFailure(error)
+        await clock.sleep(RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)] ?? 60_000, signal)
+      }
+    }
+  }
+
+  /** A stopped box tells what its storage costs. */
+  const keepPrice = ({ state: read, usdPerHour }: Instance): void => {
+    if (read === 'stopped' && usdPerHour !== null)
+      account.setPrices({ ...account.memory().prices, stopped: usdPerHour })
+  }
+
+  return {
+    state: () => state,
+    problem: () => problem,
+    /** Why the box is not idle, and for how long it is. */
+    idle: () => idle,
+    stopAtUptimeMs,
+
+    run: async (signal: AbortSignal): Promise<void> => {
+      idle = NOT_LOOKED
+      for (;;) {
+        const { intent } = account.memory()
+        if (intent !== null) {
+          await carryOut(intent.reason, signal)
+          continue
+        }
+        const reason = await findDue(signal)
+        if (reason === null) {
+          await clock.sleep(LOOK_EVERY_MS, signal)
+          continue
+        }
+        if (!(await announce(reason, signal))) continue
+        await flush(signal)
+        const against = await objection(reason, signal)
+        if (against === undefined) {
+          // On disk before the call: whatever becomes of this agent, the next one goes on with the stop.
+          const { boot, wallMs } = account.now()
+          const at = new Date(wallMs).toISOString()
+          account.change({ announced: null, intent: { boot, reason, at } })
+          idleStopAtUptimeMs = null
+        } else cancel(reason, against)
+      }
+    },
+  }
+}
