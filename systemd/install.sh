@@ -2,10 +2,10 @@
 # Makes the agent of this release start at boot, and starts it now. May be run again: it brings everything to the same
 # state, and restarts the agent (its processes go on under their shims).
 #
-#   install.sh [--how systemd|supervisord|onstart] [--dry-run]
+#   install.sh [--how systemd|supervisord|onstart] [--dry-run | --stop]
 #
 # Without --how it takes what this machine has: systemd, else supervisord, else a script that the container runs at each
-# start. With DESTDIR set the files go under that folder and nothing is started (for making an image).
+# start. --stop only ends the agent that runs. With DESTDIR set the files go under that folder and nothing is started (for making an image).
 set -eu
 
 root=$(dirname "$(dirname "$(readlink -f "$0")")")
@@ -13,7 +13,7 @@ root=$(dirname "$(dirname "$(readlink -f "$0")")")
 current="$(dirname "$root")/current"
 if [ "$(readlink -f "$current" 2>/dev/null || true)" != "$root" ]; then current=$root; fi
 dest=${DESTDIR:-}
-how='' dry=''
+how='' dry='' stop=''
 
 say() { echo "install: $*"; }
 fail() { echo "error: $1" >&2; echo "try: $2" >&2; exit "${3:-1}"; }
@@ -22,7 +22,8 @@ while [ $# -gt 0 ]; do
   case $1 in
     --how) how=${2:-}; shift 2 || fail '--how needs a value' 'Write --how systemd, supervisord or onstart.' 2 ;;
     --dry-run) dry=yes; shift ;;
-    *) fail "$1 is not known" 'install.sh [--how systemd|supervisord|onstart] [--dry-run]' 2 ;;
+    --stop) stop=yes; shift ;;
+    *) fail "$1 is not known" 'install.sh [--how systemd|supervisord|onstart] [--dry-run | --stop]' 2 ;;
   esac
 done
 
@@ -123,11 +124,22 @@ if [ -z "$dry$dest" ] && [ "$(id -u)" != 0 ]; then
   fail 'starting at boot needs root' 'Run this as root, or start bin/agentd --home DIR yourself.'
 fi
 if [ -z "$how" ]; then how=$(detect); fi
+case $how in
+  systemd | supervisord | onstart) ;;
+  *) fail "--how $how is not known" 'Write --how systemd, supervisord or onstart.' 2 ;;
+esac
+if [ -n "$stop" ]; then
+  case $how in
+    systemd) systemctl stop agentd.service ;;
+    supervisord) supervisorctl stop agentd ;;
+    onstart) stop_loop ;;
+  esac
+  exit 0
+fi
 say "using $how"
 link_programs
 case $how in
   systemd) with_systemd ;;
   supervisord) with_supervisord ;;
   onstart) with_onstart ;;
-  *) fail "--how $how is not known" 'Write --how systemd, supervisord or onstart.' 2 ;;
 esac

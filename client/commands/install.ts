@@ -30,9 +30,8 @@ export const install: Command = {
         hint: 'Write [user@]host[:port].',
       })
     const prefix = textOption(call, 'prefix') ?? PREFIX
-    const state = await putRelease({ target, prefix }, call)
     const hasService = call.options['service'] !== false
-    if (hasService) await startService({ target, prefix }, call)
+    const state = await putRelease({ target, prefix, hasService }, call)
     const made = await pairInstalled({ target, prefix, hasService }, call)
     if (call.output.json)
       call.output.document({
@@ -48,43 +47,35 @@ export const install: Command = {
   },
 }
 
-type Place = { readonly target: SshTarget; readonly prefix: string }
+type Place = { readonly target: SshTarget; readonly prefix: string; readonly hasService: boolean }
 
-const putRelease = async ({ target, prefix }: Place, call: Call): Promise<'present' | 'installed'> => {
-  const [{ openRelease }, { installRelease }, { tunnelPlaces }] = await Promise.all([
+const putRelease = async (
+  { target, prefix, hasService }: Place,
+  call: Call,
+): Promise<'present' | 'installed'> => {
+  const [{ openRelease }, { installRelease, startRelease }, { tunnelPlaces }] = await Promise.all([
     import('../release.ts'),
     import('../tunnel/install-release.ts'),
     import('../tunnel/places.ts'),
   ])
-  const { environment, signal } = call
+  const { environment, output, signal } = call
+  const context = { target, places: tunnelPlaces(target, environment), environment, signal }
   const release = await openRelease(textOption(call, 'release'), signal)
   try {
-    call.output.note(`putting the agent into ${prefix} on ${targetText(target)}`)
-    const places = tunnelPlaces(target, environment)
-    const state = await installRelease({ prefix, release }, { target, places, environment, signal })
-    call.output.note(state === 'present' ? 'this release is there already' : 'it is there and runs')
-    return state
+    output.note(`putting the agent into ${prefix} on ${targetText(target)}`)
+    const placed = await installRelease({ prefix, release }, context)
+    output.note(placed.state === 'present' ? 'this release is there already' : 'it is there and runs')
+    const said = await startRelease({ prefix, placed, service: hasService }, context)
+    for (const line of said.split('\n').filter(Boolean)) output.note(line)
+    return placed.state
   } finally {
     await release.discard()
   }
 }
 
-const startService = async (
-  { target, prefix }: Place,
-  { environment, output, signal }: Call,
-): Promise<void> => {
-  const [{ startAtBoot }, { tunnelPlaces }] = await Promise.all([
-    import('../tunnel/install-release.ts'),
-    import('../tunnel/places.ts'),
-  ])
-  const places = tunnelPlaces(target, environment)
-  const said = await startAtBoot(prefix, { target, places, environment, signal })
-  for (const line of said.split('\n').filter(Boolean)) output.note(line)
-}
-
 /** Without a service an agent may or may not run; with one it has just been started and needs a moment. */
 const pairInstalled = async (
-  { target, prefix, hasService }: Place & { readonly hasService: boolean },
+  { target, prefix, hasService }: Place,
   call: Call,
 ): Promise<MadeContext | undefined> => {
   for (let tries = 1; ; tries += 1) {

@@ -14,7 +14,7 @@ if test -x "$1/current/bin/agentd" && test "$(cat "$1/current/.sha256" 2>/dev/nu
 
 /**
  * Takes the archive from standard input; nothing is visible under its final name before it was checked and has run once.
- * The link `current` moves in one step.
+ * A release never replaces another one: its folder carries a piece of its hash. Prints the name of the folder.
  */
 const UNPACK = `set -eu
 umask 022
@@ -26,38 +26,56 @@ echo "$2  $work/release.tar.gz" | sha256sum -c - >/dev/null || { echo "error: th
 mkdir "$work/new"
 tar -xzf "$work/release.tar.gz" -C "$work/new" --strip-components=1 --no-same-owner
 echo "$2" >"$work/new/.sha256"
-version=$("$work/new/bin/agentd" --version)
-if test -e "$1/$version"; then mv "$1/$version" "$work/old"; fi
-mv "$work/new" "$1/$version"
-ln -s "$version" "$work/current"
-mv -fT "$work/current" "$1/current"
-echo "$version"`
+name=$("$work/new/bin/agentd" --version)-$(printf %.8s "$2")
+rm -rf "$1/$name"
+mv "$work/new" "$1/$name"
+echo "$name"`
+
+/** A release on the box: the name of its folder under the prefix; `current` where it is the one in use already. */
+export type PlacedRelease = { readonly state: 'present' | 'installed'; readonly name: string }
 
 /**
- * Puts a release on the box, over the same kind of connection as everything else: PREFIX/VERSION, and the link
- * PREFIX/current. What is there already is not sent again.
+ * Puts a release on the box, beside the one in use and over the same kind of connection as everything else. What is in
+ * use already is not sent again.
  * @throws AgentError usage, unreachable, unauthorized, io_error
  */
 export const installRelease = async (
   { prefix, release }: { readonly prefix: string; readonly release: Pick<Release, 'archive' | 'sha256'> },
   context: SshContext,
-): Promise<'present' | 'installed'> => {
+): Promise<PlacedRelease> => {
   if (!isPlainPath(prefix))
     throw new AgentError('usage', `--prefix: ${prefix} is not a plain absolute path`, {
       hint: 'Use letters, digits and ._/+- alone.',
     })
   await makePlaces(context.places)
   const looked = await runScript({ script: LOOK, words: [prefix, release.sha256] }, context)
-  if (looked.stdout.trim().endsWith('present')) return 'present'
+  if (looked.stdout.trim().endsWith('present')) return { state: 'present', name: 'current' }
   const input = createReadStream(release.archive)
-  await runScript({ script: UNPACK, words: [prefix, release.sha256] }, { ...context, input })
-  return 'installed'
+  const unpacked = await runScript({ script: UNPACK, words: [prefix, release.sha256] }, { ...context, input })
+  return { state: 'installed', name: unpacked.stdout.trim().split('\n').at(-1) ?? '' }
 }
 
-/** Makes the agent start at boot, and starts it. Returns what the script said. @throws AgentError */
-export const startAtBoot = async (prefix: string, context: SshContext): Promise<string> => {
-  const script = 'exec "$1/current/systemd/install.sh"'
-  return (await runScript({ script, words: [prefix] }, context)).stdout
+/**
+ * Makes a placed release the one in use, starts its agent at boot and now; a new one that does not answer is taken back
+ * by the box itself (systemd/switch.sh). Returns what the scripts said.
+ * @throws AgentError unreachable, io_error: the old release runs again
+ */
+export const startRelease = async (
+  {
+    prefix,
+    placed,
+    service,
+  }: { readonly prefix: string; readonly placed: PlacedRelease; readonly service: boolean },
+  context: SshContext,
+): Promise<string> => {
+  if (!isPlainPath(`/${placed.name}`))
+    throw new AgentError('io_error', `the box named a release ${placed.name}`)
+  const script =
+    placed.state === 'installed'
+      ? 'exec "$1/$2/systemd/switch.sh" ${3-}'
+      : 'if test -z "${3-}"; then exec "$1/$2/systemd/install.sh"; fi'
+  const words = [prefix, placed.name, ...(service ? [] : ['--no-service'])]
+  return (await runScript({ script, words }, context)).stdout
 }
 
 /**
