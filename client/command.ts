@@ -20,6 +20,7 @@ export const COMMAND_GROUPS = [
   'Processes',
   'Packages',
   'Checkpoints',
+  'Renting',
   'Access',
   'This machine',
 ] as const

@@ -1,3 +1,4 @@
+import { AgentError } from '../shared/contract/errors.ts'
 import type { DownloadRow, RunRecord } from '../shared/contract/records.ts'
 import { isFinalRunState } from '../shared/contract/states.ts'
 import type { Api } from './api.ts'
@@ -49,6 +50,19 @@ export const followRun = async (started: RunRecord, deps: FollowRunDeps): Promis
     view.close()
   }
 }
+
+/** Why a run that has ended is no success; undefined for one that is. */
+export const runFailure = (run: RunRecord): AgentError | undefined =>
+  run.state === 'ready' || run.state === 'degraded'
+    ? undefined
+    : new AgentError(
+        run.state === 'cancelled' ? 'cancelled' : (run.problems[0]?.code ?? 'internal'),
+        `run ${run.id} ${run.state === 'cancelled' ? 'was cancelled' : 'failed'}`,
+        {
+          problems: run.problems,
+          hint: 'Correct what is listed, then apply again; what is done stays done.',
+        },
+      )
 
 type ProgressNews = { readonly run: RunRecord | null; readonly downloads: readonly DownloadRow[] }
 

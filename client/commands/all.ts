@@ -25,6 +25,7 @@ import { secretLs, secretRm, secretSet } from './secret.ts'
 import { status } from './status.ts'
 import { sync } from './sync.ts'
 import { tokenCreate, tokenLs, tokenRevoke } from './token.ts'
+import { up } from './up.ts'
 import { version } from './version.ts'
 import { wait } from './wait.ts'
 import { workflowCheck } from './workflow.ts'
@@ -61,6 +62,7 @@ export const COMMANDS: readonly Command[] = [
   sync,
   checkpoints,
   pullCheckpoint,
+  up,
   install,
   pair,
   contextLs,

@@ -4,7 +4,7 @@ import { formatDuration } from '../../shared/contract/units.ts'
 import type { Call, Command } from '../command.ts'
 import { argument, flagOption } from '../command.ts'
 import { asAgentError } from '../exit.ts'
-import { followRun } from '../follow-run.ts'
+import { followRun, runFailure } from '../follow-run.ts'
 import { readManifestText } from '../manifest-text.ts'
 import { stateText } from '../output/rows.ts'
 
@@ -51,17 +51,12 @@ const explainDetached = (error: unknown, { run, call }: { run: RunRecord; call: 
 }
 
 const showEnd = (run: RunRecord, { output }: Call): number => {
-  const isGood = run.state === 'ready' || run.state === 'degraded'
+  const failure = runFailure(run)
   if (output.json) {
     output.document({ run })
-    return isGood ? EXIT.done : EXIT.failed
+    return failure === undefined ? EXIT.done : EXIT.failed
   }
-  if (!isGood)
-    throw new AgentError(
-      run.state === 'cancelled' ? 'cancelled' : (run.problems[0]?.code ?? 'internal'),
-      `run ${run.id} ${run.state === 'cancelled' ? 'was cancelled' : 'failed'}`,
-      { problems: run.problems, hint: 'Correct what is listed, then apply again; what is done stays done.' },
-    )
+  if (failure !== undefined) throw failure
   output.problems(run.problems)
   const tookMs = run.endedAt === null ? 0 : Date.parse(run.endedAt) - Date.parse(run.startedAt)
   output.line(stateText(run.state), ` ${run.manifest.name} (run ${run.id}) in ${formatDuration(tookMs)}`)

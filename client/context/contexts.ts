@@ -3,11 +3,15 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
 import { configFolder, readJsonFile, writePrivateFile } from '../private-file.ts'
 
+/** What a rented box is at its provider: a changed address is looked up by it. */
+export type RentedBox = { readonly provider: string; readonly id: string }
+
 /** One box as this machine knows it. */
 export type StoredContext = {
   readonly target: string
   readonly token: string
   readonly agentId: string | null
+  readonly rental?: RentedBox
 }
 
 export type Contexts = {

@@ -1,6 +1,7 @@
 import type { Call } from '../command.ts'
 import { connect } from '../connect.ts'
 import { asAgentError } from '../exit.ts'
+import type { RentedBox } from './contexts.ts'
 import { readContexts, writeContexts } from './contexts.ts'
 import type { SshTarget, Target } from './target.ts'
 import { targetText } from './target.ts'
@@ -13,17 +14,36 @@ export type MadeContext = {
   readonly hostname: string
 }
 
-type Known = { readonly target: Target; readonly token: string; readonly name: string | undefined }
+type Known = {
+  readonly target: Target
+  readonly token: string
+  readonly name: string | undefined
+  readonly rental?: RentedBox
+}
 
 /** Proves that the token opens the box, then stores it as the current context. @throws AgentError */
-export const storeContext = async ({ target, token, name }: Known, call: Call): Promise<MadeContext> => {
+export const storeContext = async (
+  { target, token, name, rental: known }: Known,
+  call: Call,
+): Promise<MadeContext> => {
   const api = connect({ target, token }, { ...call, onAgentVersion: () => undefined })
   const { agent, host } = await api.status()
   const context = contextName(name ?? host.hostname)
   const stored = await readContexts(call.environment)
+  const before = stored.contexts[context]
+  // Pairing a rented box again does not make it another box.
+  const rental = known ?? (before?.agentId === agent.id ? before.rental : undefined)
   await writeContexts(call.environment, {
     current: context,
-    contexts: { ...stored.contexts, [context]: { target: targetText(target), token, agentId: agent.id } },
+    contexts: {
+      ...stored.contexts,
+      [context]: {
+        target: targetText(target),
+        token,
+        agentId: agent.id,
+        ...(rental === undefined ? {} : { rental }),
+      },
+    },
   })
   return { name: context, target: targetText(target), agentId: agent.id, hostname: host.hostname }
 }
@@ -34,7 +54,12 @@ export const storeContext = async ({ target, token, name }: Known, call: Call): 
  * @throws AgentError unreachable, unauthorized, program_missing, usage
  */
 export const pairSsh = async (
-  asked: { readonly target: SshTarget; readonly name: string | undefined; readonly agentd: string },
+  asked: {
+    readonly target: SshTarget
+    readonly name: string | undefined
+    readonly agentd: string
+    readonly rental?: RentedBox
+  },
   call: Call,
 ): Promise<MadeContext> => {
   const [{ pairOverSsh }, { tunnelPlaces }] = await Promise.all([
@@ -46,7 +71,14 @@ export const pairSsh = async (
   const paired = await pairOverSsh(asked.agentd, { target: asked.target, places, environment, signal })
   const before = await readContexts(environment)
   const known = Object.entries(before.contexts).find(([, one]) => one.target === targetText(paired.target))
-  const made = await storeContext({ ...paired, name: asked.name ?? known?.[0] }, call)
+  const made = await storeContext(
+    {
+      ...paired,
+      name: asked.name ?? known?.[0],
+      ...(asked.rental === undefined ? {} : { rental: asked.rental }),
+    },
+    call,
+  )
   const old = before.contexts[made.name]
   if (old?.agentId === made.agentId && old.target.startsWith('ssh://'))
     await revoke(old.token, { target: paired.target, token: paired.token }, call)

@@ -8,7 +8,7 @@ import type { CallKind, Fault } from './faults.ts'
 import { createFaultPicker } from './faults.ts'
 import type { Ledger } from './ledger.ts'
 import { createLedger } from './ledger.ts'
-import type { Behaviour, Machines } from './machines.ts'
+import type { Behaviour, Machine, Machines } from './machines.ts'
 import { createMachines } from './machines.ts'
 import type { RunpodGpu } from './runpod.ts'
 import { createRunpodHandler } from './runpod.ts'
@@ -42,6 +42,7 @@ export type FakeOptions = {
   readonly offers?: readonly VastOffer[]
   readonly gpus?: readonly RunpodGpu[]
   readonly behaviour?: Behaviour
+  readonly onState?: (machine: Machine) => void
   /** The provider's clock, in milliseconds; the wall clock by default. */
   readonly nowMs?: () => number
   /** False: calls may come as close as they like. */
@@ -53,7 +54,12 @@ type Answer = FakeReply | 'drop'
 export const createFakeProviders = (options: FakeOptions = {}): FakeProviders => {
   const nowMs = options.nowMs ?? Date.now
   const ledger = createLedger(nowMs)
-  const machines = createMachines({ ledger, nowMs, behaviour: options.behaviour ?? {} })
+  const machines = createMachines({
+    ledger,
+    nowMs,
+    behaviour: options.behaviour ?? {},
+    onState: options.onState ?? (() => undefined),
+  })
   const handlers = {
     vast: createVastHandler(options.offers ?? [{ id: 501 }], { machines }),
     runpod: createRunpodHandler(options.gpus ?? [{ id: 'NVIDIA GeForce RTX 4090', name: 'RTX 4090' }], {

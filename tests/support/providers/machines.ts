@@ -62,6 +62,8 @@ export const createMachines = (deps: {
   readonly ledger: Ledger
   readonly nowMs: () => number
   readonly behaviour: Behaviour
+  /** Called at each change of a machine's state, so that something real can start and end with it. */
+  readonly onState: (machine: Machine) => void
 }): Machines => {
   const machines: Machine[] = []
   const queued: Behaviour[] = []
@@ -73,6 +75,7 @@ export const createMachines = (deps: {
     const usdPerHour =
       kind === 'gpu' ? machine.usdPerHour : kind === 'storage' ? machine.storageUsdPerHour : 0
     deps.ledger.bill(machine.id, { kind, usdPerHour, atMs })
+    deps.onState(machine)
   }
   /** Brings a machine to now: what was due happened at its own time, whenever somebody looks. */
   const settle = (machine: Machine): Machine => {

@@ -1,0 +1,101 @@
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { AgentProcess, Ended } from './agent-process.ts'
+import { makeHome, removeHome, startAgent } from './agent-process.ts'
+import type { RunningAgentctl } from './agentctl.ts'
+import { runAgentctl, startAgentctl } from './agentctl.ts'
+import type { FakeOptions, ProviderServer } from './providers/fake-providers.ts'
+import { startProviders } from './providers/fake-providers.ts'
+import type { SshServer } from './ssh-server.ts'
+import { noSshServer, startSshServer } from './ssh-server.ts'
+
+/** Why there is no box to rent here; undefined when there is one. Providers hand out root's login. */
+export const noRentedBox: string | undefined =
+  noSshServer ??
+  (process.getuid?.() === 0 ? undefined : 'it logs in as root, and the tests run as another user')
+
+/**
+ * A laptop, a provider, and one loopback machine that the provider hands out: a real sshd, and a real agent that starts
+ * and ends with the rented machine and has its environment. One machine at a time.
+ */
+export type RentedBox = {
+  readonly fake: ProviderServer
+  readonly server: SshServer
+  /** The agent's home on the box. */
+  readonly home: string
+  /** Writes a manifest on the laptop and returns its path. */
+  manifest(text: string): string
+  agentctl(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ended>
+  startAgentctl(args: readonly string[], env?: Readonly<Record<string, string>>): RunningAgentctl
+  /** The agent dies, the machine runs on. */
+  killAgent(): Promise<void>
+  close(): Promise<void>
+}
+
+const root = join(import.meta.dirname, '..', '..')
+
+/** @param options.image `with-agent`: its PATH has agentd and it starts at boot; `stock`: it has no trace of it */
+export const startRentedBox = async (
+  options: FakeOptions & { readonly image?: 'with-agent' | 'stock' } = {},
+): Promise<RentedBox> => {
+  const home = makeHome()
+  const hasAgent = options.image !== 'stock'
+  const bin = join(home, 'bin')
+  const box = join(home, 'box')
+  mkdirSync(bin)
+  if (hasAgent) {
+    writeFileSync(join(bin, 'agentd'), `#!/bin/sh\nexec ${process.execPath} ${root}/agent/main.ts "$@"\n`)
+    chmodSync(join(bin, 'agentd'), 0o755)
+  }
+  const path = `${bin}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin`
+  const server = await startSshServer({ env: { AGENT_HOME: box, PATH: path } })
+
+  let agent: AgentProcess | undefined
+  let work = Promise.resolve()
+  const then = (step: () => Promise<void>): Promise<void> => (work = work.then(step))
+  const begin = (env: Readonly<Record<string, string>>) =>
+    then(async () => {
+      mkdirSync(box, { recursive: true })
+      if (hasAgent) agent = await startAgent({ home: box, env })
+    })
+  const end = (isDestroyed: boolean) =>
+    then(async () => {
+      await agent?.kill('SIGKILL')
+      agent = undefined
+      if (isDestroyed) await removeHome(box)
+    })
+  const fake = await startProviders({
+    intervals: false,
+    ...options,
+    behaviour: {
+      loadMs: 100,
+      addresses: [{ host: '127.0.0.1', port: Number(server.target.split(':').at(-1)) }],
+      ...options.behaviour,
+    },
+    onState: ({ state, env }) => {
+      if (state === 'running') void begin(env)
+      if (state === 'gone' || state === 'stopped') void end(state === 'gone')
+    },
+  })
+  const env = { ...server.env, ...fake.environment }
+  let manifests = 0
+  return {
+    fake,
+    server,
+    home: box,
+    manifest: (text) => {
+      const file = join(server.folder, `manifest-${(manifests += 1)}.yaml`)
+      writeFileSync(file, text)
+      return file
+    },
+    agentctl: (args, more) => runAgentctl(args, { env: { ...env, ...more } }),
+    startAgentctl: (args, more) => startAgentctl(args, { env: { ...env, ...more } }),
+    killAgent: () => end(false),
+    close: async () => {
+      await fake.close()
+      await end(true)
+      await server.close()
+      await removeHome(home)
+    },
+  }
+}
