@@ -123,6 +123,7 @@ const createBox = async (
     return created.id
   }
   call.output.note(created.error.message)
+  box.isUnclear = false
   box.current = { ...box.current, id: created.left }
   if (created.left !== null || created.error.code !== 'provider_failed') throw created.error
   return undefined

@@ -104,7 +104,10 @@ export type Provider = InstanceControl & {
   /** What a stop leaves and costs, in one sentence. */
   readonly stopMeans: string
   search(query: OfferQuery, context: CallContext): Promise<readonly Offer[]>
-  /** Never called twice for one label: what it answers is not always what it did. */
+  /**
+   * Never called twice for one label: what it answers is not always what it did. Where it throws provider_failed the
+   * answer was lost or the provider broke, and it may have made something.
+   */
   create(rental: Rental, context: CallContext): Promise<Created>
   start(id: string, context: CallContext): Promise<void>
   destroy(id: string, context: CallContext): Promise<void>

@@ -111,11 +111,9 @@ export const createRunpod = (deps: ProviderDeps): Provider => {
       const reply = await ask(asked, context)
       const pod = RunpodPod.safeParse(jsonOf(reply.text))
       if (reply.status === 201 && pod.success) return { state: 'created', id: pod.data.id }
-      return {
-        state: 'failed',
-        left: pod.success ? pod.data.id : null,
-        error: replyError('runpod', { call: asked, reply }),
-      }
+      const error = replyError('runpod', { call: asked, reply })
+      if (!pod.success && (reply.status < 400 || reply.status >= 500)) throw error
+      return { state: 'failed', left: pod.success ? pod.data.id : null, error }
     },
 
     list: async (context) => {

@@ -182,7 +182,9 @@ export const createVast = (deps: ProviderDeps): Provider => {
     const contract = body.success && body.data.new_contract ? String(body.data.new_contract) : null
     if (reply.status === 200 && contract !== null && body.data?.success !== false)
       return { state: 'created', id: contract }
-    return { state: 'failed', left: contract, error: replyError('vast', { call, reply }) }
+    const error = replyError('vast', { call, reply })
+    if (contract === null && (reply.status < 400 || reply.status >= 500)) throw error
+    return { state: 'failed', left: contract, error }
   }
 }
 

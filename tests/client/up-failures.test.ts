@@ -1,0 +1,177 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { EXIT } from '../../shared/contract/errors.ts'
+import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
+import type { ProviderServer } from '../support/providers/fake-providers.ts'
+import { startProviders } from '../support/providers/fake-providers.ts'
+import { makeHome, removeHome } from '../support/agent-process.ts'
+
+/*
+ * No machine ever answers here: each test makes `up` fail at another point, and then asks the provider's own books
+ * what is left. Several run side by side, since each is a program that mostly waits.
+ */
+const MANIFEST = `version: 1
+name: hello
+instance: {provider: vast, image: example/comfy, gpu: ["RTX 4090"], max_price: 0.60}
+`
+
+type World = {
+  readonly fake: ProviderServer
+  readonly home: string
+  readonly env: Readonly<Record<string, string>>
+  readonly file: string
+}
+
+const worlds: World[] = []
+const makeWorld = async (options: Parameters<typeof startProviders>[0] = {}): Promise<World> => {
+  const home = makeHome()
+  const fake = await startProviders({ intervals: false, ...options })
+  const file = join(home, 'manifest.yaml')
+  writeFileSync(file, MANIFEST)
+  const env = { PATH: process.env['PATH'] ?? '', HOME: home, XDG_RUNTIME_DIR: home, ...fake.environment }
+  const world = { fake, home, env, file }
+  worlds.push(world)
+  return world
+}
+afterAll(async () => {
+  for (const { fake, home } of worlds) {
+    await fake.close()
+    await removeHome(home)
+  }
+})
+
+const up = ({ env, file }: World, ...args: string[]) => runAgentctl(['up', file, '--yes', ...args], { env })
+const records = ({ home }: World): string[] => {
+  const folder = join(home, '.config/gpu-agent/rentals')
+  return readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'))
+}
+
+describe.concurrent('no stray after a failed up', () => {
+  test('a machine that never comes up', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const { code, stderr } = await up(world, '--boot-timeout', '1s')
+    expect(stderr).toMatch(/error: vast instance 1000001 did not come up in 1 s: it is loading/)
+    expect(code).toBe(EXIT.failed)
+    expect(world.fake.ledger.existing()).toEqual([])
+    expect(records(world)).toEqual([])
+  })
+
+  test('a container that cannot be started', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'fails', loadMs: 0 } })
+    const { code, stderr } = await up(world)
+    expect(stderr).toContain('does not come up: it is failed: Error response from daemon')
+    expect(code).toBe(EXIT.failed)
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('a machine whose sshd never answers', async () => {
+    const world = await makeWorld({ behaviour: { loadMs: 0 } })
+    const { code, stderr } = await up(world, '--boot-timeout', '1s')
+    expect(stderr).toMatch(/error: vast instance 1000001: ssh does not reach/)
+    expect(code).toBe(EXIT.failed)
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('a creation that errors and leaves a contract', async () => {
+    const world = await makeWorld()
+    world.fake.fault({ on: 'create', does: { kind: 'done-but', status: 400 } })
+    const { code, stderr } = await up(world)
+    expect(code).toBe(EXIT.failed)
+    expect(stderr).toContain('vast instance 1000001 is gone: read back')
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('a creation whose answer is lost', async () => {
+    const world = await makeWorld()
+    world.fake.fault({ on: 'create', does: { kind: 'drop' } })
+    const { code } = await up(world)
+    expect(code).toBe(EXIT.failed)
+    expect(world.fake.calls.filter(({ kind }) => kind === 'create')).toHaveLength(1)
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('offers that others took: the next ones are tried, and then it is said', async () => {
+    const world = await makeWorld({ offers: [1, 2].map((id) => ({ id })) })
+    world.fake.fault({
+      on: 'create',
+      does: { kind: 'answer', status: 410, body: '{"error":"no_such_ask","msg":"gone"}' },
+    })
+    const { code, stderr } = await up(world)
+    expect(stderr).toContain('error: the offers that fit were taken by others; 2 were tried')
+    expect(code).toBe(EXIT.refused)
+    expect(world.fake.ledger.existing()).toEqual([])
+    expect(records(world)).toEqual([])
+  })
+
+  test('a destroy that fails at first is repeated until it is read back', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'fails', loadMs: 0 } })
+    world.fake.fault({ on: 'destroy', times: 2, does: { kind: 'answer', status: 502 } })
+    expect((await up(world)).code).toBe(EXIT.failed)
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('a destroy that is refused is loud, and what is left stays on record', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'fails', loadMs: 0 } })
+    world.fake.fault({ on: 'list', does: { kind: 'answer', status: 401, body: '{"msg":"Invalid API key"}' } })
+    const { code, stderr } = await up(world)
+    expect(stderr).toMatch(/error: gpu-agent-hello-\w+ may go on costing money at vast/)
+    expect(code).toBe(EXIT.failed)
+    expect(records(world)).toHaveLength(1)
+  })
+
+  test('SIGINT with nobody to ask: destroyed', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const running = startAgentctl(['up', world.file, '--yes'], { env: world.env })
+    await running.printed('is loading')
+    running.child.kill('SIGINT')
+    const { code, stderr } = await running.ended
+    expect(stderr).toContain('is gone: read back')
+    expect(code).toBe(EXIT.interrupted)
+    expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('--keep: the box stays, and how to give it back is said', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const { code, stderr } = await up(world, '--keep', '--boot-timeout', '1s')
+    expect(code).toBe(EXIT.failed)
+    expect(stderr).toContain('agentctl down 1000001 --destroy')
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
+  })
+})
+
+describe.concurrent('refused before anything is rented', () => {
+  test.each([
+    ['nobody to say yes', [], EXIT.usage, 'nobody is here to say yes to the price'],
+    [
+      'a price nobody offers',
+      ['--yes', '--max-price', '0.1'],
+      EXIT.refused,
+      '1 cost more than $0.10 an hour',
+    ],
+    ['a GPU nobody has', ['--yes', '--gpu', 'H200'], EXIT.refused, 'nobody offers 1 × H200 now'],
+    ['a provider nobody knows', ['--yes', '--provider', 'aws'], EXIT.usage, 'the provider aws'],
+    [
+      'a price that is none',
+      ['--yes', '--max-price', 'cheap'],
+      EXIT.usage,
+      '--max-price: cheap is not a price',
+    ],
+  ])('%s', async (_name, args, exit, message) => {
+    const world = await makeWorld()
+    const { code, stderr } = await runAgentctl(['up', world.file, ...args], { env: world.env })
+    expect(stderr).toContain(message)
+    expect(code).toBe(exit)
+    expect(world.fake.calls.filter(({ kind }) => kind === 'create')).toEqual([])
+  })
+
+  test('no key: its variable is named', async () => {
+    const world = await makeWorld()
+    const { code, stderr } = await runAgentctl(['up', world.file, '--yes'], {
+      env: { ...world.env, VAST_API_KEY: '' },
+    })
+    expect(stderr).toContain('error: this machine has no API key for vast')
+    expect(stderr).toContain('Set VAST_API_KEY')
+    expect(code).toBe(EXIT.notAuthenticated)
+  })
+})
