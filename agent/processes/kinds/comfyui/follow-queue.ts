@@ -21,7 +21,7 @@ type QueueWatch = {
   readonly onProgress: (progress: { readonly done: number; readonly total: number }) => void
 }
 
-const ASK_EVERY_MS = 10_000
+const ASK_EVERY_MS = 5_000
 /** While it does not answer, as at its start. */
 const TRY_AGAIN_MS = 1_000
 /** A preview of an image comes this way too. */
