@@ -87,9 +87,9 @@ export const unplanned = (name: string): AgentError =>
 
 /** `status 3`, `SIGKILL, because memory ran out`. */
 const describeExit = (exit: ShimExit): string =>
-  exit.signal === null
-    ? `status ${exit.exitCode ?? 'unknown'}`
-    : `${exit.signal}${exit.oom ? ', because memory ran out' : ''}`
+  (exit.signal ?? `status ${exit.exitCode ?? 'unknown'}`) +
+  // With another end than SIGKILL it was a child of the job that the kernel chose.
+  (exit.oom ? (exit.signal === 'SIGKILL' ? ', because memory ran out' : ', after memory ran out') : '')
 
 const lastLines = (folder: string, options: { lines: number; maxBytes: number }): string => {
   const text = stripOutput(readTail(folder, options).toString('utf8')).trimEnd()

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs'
 import type { Clock } from '../platform/clock.ts'
+import { removeJobCgroup } from './job-cgroup.ts'
 import type { JobSpec } from './job-records.ts'
 import { readJobExit, readJobState } from './job-records.ts'
 import { createTreeFinder, findMarked, readBootId } from './process-tree.ts'
@@ -58,5 +59,7 @@ export const findJob = async (
 
 const endLeftovers = async (spec: JobSpec, state: ShimState | undefined): Promise<void> => {
   const leader = state ? { pid: state.pid, starttime: state.starttime } : null
-  await stopTree(createTreeFinder({ marker: jobMarker(spec), leader }), { rungs: LEFTOVER_RUNGS })
+  const cgroup = state?.cgroup ?? null
+  await stopTree(createTreeFinder({ marker: jobMarker(spec), leader, cgroup }), { rungs: LEFTOVER_RUNGS })
+  if (cgroup !== null) removeJobCgroup(cgroup)
 }

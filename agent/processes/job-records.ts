@@ -22,6 +22,7 @@ const State = z.object({
   terminal: z.enum(['pty', 'none']),
   terminalProblem: z.string().nullable(),
   logStart: z.number(),
+  cgroup: z.string().nullable().exactOptional(),
 }) satisfies z.ZodType<ShimState>
 
 const Exit = z.object({

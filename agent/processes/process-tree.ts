@@ -1,4 +1,5 @@
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+import { cgroupMembers, killCgroup } from './job-cgroup.ts'
 
 /** One process for good: a pid is used again, a pid with its start time is not (field 22 of /proc/<pid>/stat). */
 export type ProcessIdentity = { readonly pid: number; readonly starttime: string }
@@ -10,27 +11,36 @@ type ProcEntry = ProcessIdentity & {
 }
 
 /**
- * Finds every live process of one job, again and again until there is none: those that carry its marker in their
- * environment (a process that called setsid is found by nothing else), those in the session of its leader while the
- * leader lives, their descendants, and those found before. A pid whose start time differs is never one of them.
+ * Finds every live process of one job, again and again until there is none: those in its cgroup, those that carry its
+ * marker in their environment (where there is no cgroup, a process that called setsid is found by nothing else), those
+ * in the session of its leader while the leader lives, their descendants, and those found before. A pid whose start
+ * time differs is never one of them.
  */
 export const createTreeFinder = (job: {
   readonly marker: string
   readonly leader: ProcessIdentity | null
+  /** The folder of the job's own cgroup, where it has one. */
+  readonly cgroup: string | null
 }) => {
   const known = new Map<number, string>()
   return {
+    /** SIGKILL to what is in its cgroup, so that nothing can fork away from the signals one by one. */
+    killAtOnce: (): void => {
+      if (job.cgroup !== null) killCgroup(job.cgroup)
+    },
     find: (): readonly ProcessIdentity[] => {
       const entries = readProcesses()
       const leader = entries.find((entry) => isSame(entry, job.leader))
       // The session's number is only the job's own while its leader is proven to be alive and to be the job's.
       const session = leader && hasMarker(leader.pid, job.marker) ? leader.pid : undefined
       const members = new Set<number>()
+      const inCgroup = new Set(job.cgroup === null ? [] : cgroupMembers(job.cgroup))
       for (const entry of entries) {
         if (entry.gone || entry.pid === process.pid) continue
         const mine =
           known.get(entry.pid) === entry.starttime ||
           entry.session === session ||
+          inCgroup.has(entry.pid) ||
           hasMarker(entry.pid, job.marker)
         if (mine) members.add(entry.pid)
       }

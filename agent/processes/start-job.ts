@@ -106,7 +106,9 @@ const locateProgram = (plan: PlannedProcess, environment: Readonly<Record<string
 /** A shim that does not answer in time must not go on with a job that counts as failed. */
 const endUnanswering = async (job: { readonly jobId: string; readonly nonce: string }): Promise<void> => {
   for (const shim of findMarked(shimMarker(job))) sendSignal(shim.pid, 'SIGKILL')
-  await stopTree(createTreeFinder({ marker: jobMarker(job), leader: null }), { rungs: LEFTOVER_RUNGS })
+  await stopTree(createTreeFinder({ marker: jobMarker(job), leader: null, cgroup: null }), {
+    rungs: LEFTOVER_RUNGS,
+  })
 }
 
 type Shim = { readonly gone: () => boolean; readonly problem: () => string }

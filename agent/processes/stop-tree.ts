@@ -37,6 +37,7 @@ export const stopTree = async (
   do {
     const members = tree.find()
     if (members.length === 0) return true
+    tree.killAtOnce()
     for (const member of members) sendSignal(member.pid, 'SIGKILL')
     await delay(LOOK_EVERY_MS)
   } while (performance.now() - started < KILL_FOR_MS)

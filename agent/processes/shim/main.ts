@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { atomicWrite, errorText } from '../../platform/files.ts'
+import { removeJobCgroup, startInCgroup } from '../job-cgroup.ts'
 import { createTreeFinder, readBootId, readStarttime } from '../process-tree.ts'
 import type { Rung } from '../stop-tree.ts'
 import { LEFTOVER_RUNGS, sendSignal, stopLadder, stopTree } from '../stop-tree.ts'
@@ -9,6 +10,7 @@ import { readOomKills } from './oom.ts'
 import type { ShimMessage, ShimRequest, ShimSpec, ShimState } from './records.ts'
 import { SHIM_PROTOCOL, exitFile, jobMarker, specFile, stateFile } from './records.ts'
 import { createDoor } from './socket.ts'
+import type { TerminalEvents } from './terminal.ts'
 import { openTerminal } from './terminal.ts'
 
 /*
@@ -34,6 +36,7 @@ const run = async (folder: string): Promise<void> => {
     createTreeFinder({
       marker: jobMarker(spec),
       leader: job.state ?? null,
+      cgroup: job.state?.cgroup ?? null,
     })
   const stop = (first: Rung): void => {
     stopping ??= stopTree(tree(), { rungs: stopLadder(first), hurry: () => ended })
@@ -65,12 +68,13 @@ const run = async (folder: string): Promise<void> => {
       exitCode,
       signal,
       endedAt: new Date().toISOString(),
-      oom: signal === 'SIGKILL' && readOomKills() > oomKills,
+      oom: exitCode !== 0 && readOomKills() > oomKills,
       logEnd: log.end(),
     }
     atomicWrite(exitFile(folder), JSON.stringify(exit), { mode: 0o600 })
     // What the process left behind would hold its port and its GPU memory: it ends with it, as under systemd.
     await (stopping ?? stopTree(tree(), { rungs: LEFTOVER_RUNGS }))
+    if (job.state?.cgroup) removeJobCgroup(job.state.cgroup)
     door.end({ type: 'exited', ...exit })
     rmSync(spec.socket, { force: true })
     process.exitCode = 0
@@ -78,19 +82,18 @@ const run = async (folder: string): Promise<void> => {
     setTimeout(() => process.exit(0), 2_000).unref()
   }
 
-  const terminal = await openTerminal({
-    spec,
-    environment,
-    events: {
-      onOutput: (bytes) => {
-        log.write(bytes)
-        door.wake()
-      },
-      onExit: (exitCode, signal) => {
-        finish(exitCode, signal).catch(fail)
-      },
+  const events: TerminalEvents = {
+    onOutput: (bytes) => {
+      log.write(bytes)
+      door.wake()
     },
-  })
+    onExit: (exitCode, signal) => {
+      finish(exitCode, signal).catch(fail)
+    },
+  }
+  const { started: terminal, cgroup } = await startInCgroup(spec.jobId, () =>
+    openTerminal({ spec, environment, events }),
+  )
   sacrificeBeforeTheAgent(terminal.pid)
   job.state = {
     proto: SHIM_PROTOCOL,
@@ -104,6 +107,7 @@ const run = async (folder: string): Promise<void> => {
     terminal: terminal.kind,
     terminalProblem: terminal.problem,
     logStart,
+    cgroup,
   }
   atomicWrite(stateFile(folder), JSON.stringify(job.state), { mode: 0o600 })
   await door.listen(spec.socket)

@@ -16,7 +16,7 @@ export type JobExit = {
   readonly signal: string | null
   /** ISO 8601. */
   readonly endedAt: string
-  /** True when the kernel ran out of memory in the job's cgroup while it ran and it ended with SIGKILL. */
+  /** True when it ended badly and the kernel killed for memory in its cgroup while it ran: it, or one of its children. */
   readonly oom: boolean
 }
 
@@ -53,6 +53,8 @@ export type ShimState = {
   readonly terminalProblem: string | null
   /** Where this job's output begins in the log of the process. */
   readonly logStart: number
+  /** The folder of its own cgroup; null where none could be made, absent in the state of an older shim. */
+  readonly cgroup?: string | null
 }
 
 /** exit.json, written by the shim when the process has ended and its last output is in the log. */

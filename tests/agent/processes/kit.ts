@@ -119,16 +119,22 @@ export const isAlive = (pid: number): boolean => {
 /** The agent of room-program.ts, to be killed. */
 export const spawnRoom = async (
   home: string,
-  options: { readonly plan: readonly PlannedProcess[]; readonly shimFile?: string; readonly until: string },
+  options: {
+    readonly plan: readonly PlannedProcess[]
+    readonly shimFile?: string
+    readonly until: string
+    /** A cgroup that it runs in, with everything it starts. */
+    readonly cgroup?: string
+  },
 ) => {
   const planFile = join(home, 'plan.json')
   writeFileSync(planFile, JSON.stringify(options.plan))
   const program = join(import.meta.dirname, 'room-program.ts')
-  const child = spawn(
-    process.execPath,
-    [program, home, planFile, ...(options.shimFile === undefined ? [] : [options.shimFile])],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+  const room = [process.execPath, program, home, planFile]
+  if (options.shimFile !== undefined) room.push(options.shimFile)
+  const enter = ['sh', '-c', 'echo $$ > "$0"/cgroup.procs && exec "$@"', options.cgroup ?? '']
+  const [command = '', ...args] = options.cgroup === undefined ? room : [...enter, ...room]
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL')

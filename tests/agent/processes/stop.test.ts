@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import {
@@ -26,6 +26,32 @@ test('T6: a stop finds children that left the group, the session and their paren
   expect(await processes.stop('job', { signal })).toBe('stopped')
   expect(livingProcesses(home, 'job')).toEqual([])
   expect(processes.row('job')).toMatchObject({ state: 'stopped', pid: null, problem: null })
+})
+
+test('T6: a child without its marker, its session and its parent is found by the cgroup (skipped where none can be made)', async ({
+  skip,
+}) => {
+  const home = makeHome()
+  const { processes } = startRoom(home)
+  // The name of its sleep is the only thing that is left of its descent.
+  const minutes = `${1_000_000 + process.pid}m`
+  const command = `(env -i setsid sleep ${minutes} &); sleep 1000`
+  await processes.apply([planCommand('job', ['bash', '-c', command], impatient)], { signal })
+  const state = JSON.parse(readFileSync(join(jobFolder(home, 'job'), 'state.json'), 'utf8')) as {
+    cgroup: string | null
+  }
+  const escaped = (): readonly number[] =>
+    readdirSync('/proc')
+      .filter((pid) => /^\d+$/.test(pid) && commandLine(pid) === `sleep\0${minutes}\0`)
+      .map(Number)
+  await until(() => escaped().length === 1)
+  await processes.stop('job', { signal })
+  if (state.cgroup === null) {
+    for (const pid of escaped()) process.kill(pid, 'SIGKILL')
+    skip('this machine lets nobody make a cgroup')
+  }
+  expect(escaped()).toEqual([])
+  await until(() => !existsSync(state.cgroup ?? ''))
 })
 
 test('what a job leaves behind when it ends by itself is ended with it', async () => {
@@ -105,3 +131,12 @@ test('a shim that is asked to end passes it on to its process and records the en
   await processes.adopt({ signal })
   expect(processes.row('job')).toMatchObject({ state: 'failed', signal: 'SIGINT' })
 })
+
+const commandLine = (pid: string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    // It ended between the listing and the look.
+    return ''
+  }
+}
