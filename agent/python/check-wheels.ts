@@ -25,6 +25,8 @@ export type WheelCheck = {
   /** What was wrong to begin with. */
   readonly before: AbiAnswer
   readonly warnings: readonly Problem[]
+  /** Top-level packages that come with shared objects. */
+  readonly modules: readonly string[]
 }
 
 type CheckContext = PythonContext & {
@@ -54,7 +56,7 @@ export const checkWheels = async (
     const numpy = dists.find((dist) => dist.name === 'numpy')?.version
     const touchesObjects = staged.owners.size > 0 || numpy !== undefined || (await ownObjects(replaced))
     if (!touchesObjects && staged.torchVersion === undefined)
-      return { touchesObjects, before: NOTHING, warnings: [] }
+      return { touchesObjects, before: NOTHING, warnings: [], modules: [] }
     const layout = await layoutOf({ base, top, environment: context.environment })
     const after = await checkAbi(await withStaged(layout, { folder: staging, replaced, numpy }), context)
     // An environment is rarely without findings, but there is nothing to compare when there are none.
@@ -84,7 +86,10 @@ export const checkWheels = async (
       ...checkDriver(staged.torchVersion ?? '', { driver: await readDriver(gpus) }),
     ]
     refuse(problems)
-    return { touchesObjects, before, warnings: problems }
+    const modules = [...staged.owners.keys()].flatMap(
+      (path) => /^([A-Za-z_]\w*)(?:\/|\.(?:cpython-[^.]+|abi3)\.so$)/.exec(path)?.[1] ?? [],
+    )
+    return { touchesObjects, before, warnings: problems, modules: [...new Set(modules)] }
   } finally {
     await rm(staging, { recursive: true, force: true })
   }

@@ -1,4 +1,5 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { atomicWrite } from '../platform/files.ts'
@@ -6,10 +7,9 @@ import { buildWheels } from './build-wheels.ts'
 import { recordBuilds } from './built-wheels.ts'
 import { checkInstalled, checkWheels } from './check-wheels.ts'
 import type { PythonContext } from './context.ts'
-import { damageOf, fingerprint } from './dist-record.ts'
+import { fingerprint } from './dist-record.ts'
 import { fetchWheels } from './fetch-wheels.ts'
-import type { PythonFacts } from './inspect-python.ts'
-import { canonicalName, inspectPython, weighRequirements } from './inspect-python.ts'
+import { inspectPython, weighRequirements } from './inspect-python.ts'
 import { takeInstallLock } from './install-lock.ts'
 import { inTransaction, rollBack } from './install-transaction.ts'
 import type { OverlayPaths, PythonUse } from './overlay.ts'
@@ -18,10 +18,12 @@ import type { PipSettings } from './pip.ts'
 import { installError, readPipSettings, runPip, withIndexes } from './pip.ts'
 import type { PythonChange, PythonPlan } from './plan-python.ts'
 import { planPython } from './plan-python.ts'
+import type { ImportProof } from './prove-imports.ts'
 import { proveImports } from './prove-imports.ts'
 import { refuseClobbering } from './refuse-clobbering.ts'
 import { withScratchPython } from './scratch.ts'
 import { INSTALL_MARK } from './stray-installs.ts'
+import { refuseBaseDrift, verifyInstall } from './verify-install.ts'
 
 /** A Python that has what the manifest asked for; processes are started with it. */
 export type PythonReady = PythonUse & { readonly changes: readonly PythonChange[] }
@@ -48,8 +50,8 @@ export const preparePython = async (
     // Before anything else is started with the overlay: its processes are held by these lines too.
     atomicWrite(paths.constraints, plan.constraints.map((line) => `${line}\n`).join(''))
     const use = pythonUse(paths)
-    const prove = () =>
-      proveImports(plan.imports, {
+    const prove = (proof: ImportProof) =>
+      proveImports(proof, {
         ...context,
         python: paths.python,
         variables: use.environment,
@@ -68,7 +70,7 @@ export const preparePython = async (
 /** Installs what the plan lacks, or only proves the imports. */
 const bring = async (plan: PythonPlan, context: InstallContext): Promise<PythonReady> => {
   const { paths, prove } = context
-  if (plan.dists.length === 0) await prove()
+  if (plan.dists.length === 0) await prove({ required: plan.imports, native: [], base: null })
   else {
     context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
     await install(plan, context)
@@ -113,7 +115,10 @@ const refuseProblems = (plan: PythonPlan): void => {
     throw new AgentError(first.code, first.message, { hint: first.hint, problems: errors })
 }
 
-type InstallContext = PythonContext & { readonly paths: OverlayPaths; readonly prove: () => Promise<void> }
+type InstallContext = PythonContext & {
+  readonly paths: OverlayPaths
+  readonly prove: (proof: ImportProof) => Promise<void>
+}
 
 const install = async (plan: PythonPlan, context: InstallContext): Promise<void> => {
   const { paths } = context
@@ -131,9 +136,17 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
       plan,
       work: async () => {
         await runInstall(plan, { ...context, settings })
-        const top = await verifyInstall(plan, context)
+        const top = await verifyInstall(plan.dists, context)
         await checkInstalled(check, { ...at, top })
-        await context.prove()
+        await context.prove({
+          required: plan.imports,
+          // A folder of several packages cannot be imported itself.
+          native: check.modules.filter(
+            (name) =>
+              !existsSync(join(paths.site, name)) || existsSync(join(paths.site, name, '__init__.py')),
+          ),
+          base: plan.base,
+        })
         recordBuilds(paths.env, plan.request.built ?? [])
         refuseBaseDrift(base, await fingerprint(plan.base.dists))
       },
@@ -173,31 +186,4 @@ const runInstall = async (
   )
   if (result.exitCode !== 0)
     throw installError(`pip cannot install ${plan.dists.map((dist) => dist.name).join(', ')}`, result)
-}
-
-/** pip's word is not enough: every dist once, in its version, every file with the size that its RECORD says. */
-const verifyInstall = async (plan: PythonPlan, context: InstallContext): Promise<PythonFacts> => {
-  const { paths } = context
-  const failed = (what: string) => new AgentError('install_failed', `after the install ${what}`)
-  const left = (await readdir(paths.site)).find((name) => name.startsWith('~'))
-  if (left !== undefined) throw failed(`${left} was left in ${paths.site}`)
-  const after = await inspectPython(paths.python, context)
-  for (const planned of plan.dists) {
-    const dist = after.dists.find((one) => canonicalName(one.name) === planned.name)
-    if (dist?.location !== paths.site || dist.version !== planned.version)
-      throw failed(`${planned.name} is ${dist?.version ?? 'not there'} instead of ${planned.version}`)
-    const damage = await damageOf(dist)
-    if (damage !== undefined) throw failed(damage)
-  }
-  return after
-}
-
-const refuseBaseDrift = (before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): void => {
-  const changed = [...before].filter(([path, mark]) => after.get(path) !== mark).map(([path]) => path)
-  if (changed.length > 0)
-    throw new AgentError(
-      'install_failed',
-      `files of the base environment changed during the install: ${changed.slice(0, 5).join(', ')}`,
-      { hint: 'Something else writes into the image’s own Python; find it, then apply again.' },
-    )
 }

@@ -1,76 +1,73 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
-import { runCommand } from '../platform/commands.ts'
-import { programFile } from '../platform/program-file.ts'
-import { cleanEnvironment } from './clean-environment.ts'
-import type { PythonContext } from './context.ts'
-import { INSTALL_MARK } from './stray-installs.ts'
+import type { ImportOutcome, ProbeContext } from './probe-imports.ts'
+import { probeImports } from './probe-imports.ts'
 
-const SCRIPT = programFile(import.meta.dirname, 'import-probe.py', 'python-import-probe.py')
-
-type ProofContext = PythonContext & {
-  readonly python: string
-  /** What the processes will have too. */
-  readonly variables: Readonly<Record<string, string>>
-  /** Time for all modules together; torch and its like need seconds each, on a cold disk minutes. */
-  readonly timeoutMs: number
+/** What is imported after an install, and why. */
+export type ImportProof = {
+  /** The manifest's own: each has to import. */
+  readonly required: readonly string[]
+  /** Of the packages that came with shared objects: none may end Python or fail in the loader. */
+  readonly native: readonly string[]
+  /** The image's Python, whose own packages have to import as well as before; null when nothing was installed. */
+  readonly base: { readonly interpreter: string; readonly sites: readonly string[] } | null
 }
 
-type Line = {
-  readonly begin?: string
-  readonly module?: string
-  readonly error?: string
-  readonly ghost?: boolean
-  readonly path?: readonly string[]
-}
+/** What an image is about. An install that breaks one of these has broken the image. */
+const CANARIES = ['torch', 'torchvision', 'torchaudio', 'numpy', 'cv2', 'xformers', 'transformer_engine']
 
 /**
- * Imports every module with the Python that the processes will use, without a GPU, in a process group of its own.
+ * Imports with the Python that the processes will use.
  * @throws AgentError import_failed, naming every module that failed and Python's own words
  */
-export const proveImports = async (modules: readonly string[], context: ProofContext): Promise<void> => {
+export const proveImports = async (proof: ImportProof, context: ProbeContext): Promise<void> => {
+  const canaries = CANARIES.filter((name) => proof.base?.sites.some((site) => isThere(site, name)))
+  const modules = [...new Set([...proof.required, ...canaries, ...proof.native])]
   if (modules.length === 0) return
-  const folder = await mkdtemp(join(context.folder, 'scratch-'))
-  try {
-    const output = join(folder, 'imports.jsonl')
-    const result = await runCommand([context.python, '-I', '-B', '-X', 'utf8', SCRIPT, output, ...modules], {
-      cwd: folder,
-      env: {
-        ...cleanEnvironment(context.environment),
-        ...context.variables,
-        CUDA_VISIBLE_DEVICES: '',
-        [INSTALL_MARK]: context.folder,
-      },
-      signal: context.signal,
-      timeoutMs: context.timeoutMs,
+  const failed = (await probeImports(modules, context)).filter(({ failure }) => failure !== null)
+  const suspects = failed.filter(({ module }) => !proof.required.includes(module))
+  const brokenBefore = await failingInImage(
+    suspects.map(({ module }) => module).filter((module) => canaries.includes(module)),
+    { ...context, base: proof.base },
+  )
+  const failures = failed.flatMap((outcome) => {
+    const { module } = outcome
+    if (proof.required.includes(module)) return [`import ${module}${saidOf(outcome)}`]
+    if (canaries.includes(module))
+      return brokenBefore.has(module)
+        ? []
+        : [`import ${module}${saidOf(outcome)}; it imports without this install`]
+    return outcome.isCrash || LOADER.test(outcome.failure ?? '') ? [`import ${module}${saidOf(outcome)}`] : []
+  })
+  if (failures.length > 0) throw new AgentError('import_failed', failures.join('; '))
+  if (proof.required.length > 0)
+    context.report({
+      type: 'python.imports-proven',
+      subject: context.python,
+      data: { modules: proof.required },
     })
-    const text = await readFile(output, 'utf8').catch(() => '')
-    const lines = text
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line) as Line)
-    const failures = lines.flatMap((line) => failureOf(line))
-    const last = lines.at(-1)
-    if (last?.begin !== undefined) {
-      const end = result.timedOut
-        ? `did not end within ${context.timeoutMs / 1000} s`
-        : `ended Python with ${result.signal ?? `exit ${result.exitCode ?? 'unknown'}`}`
-      failures.push(`import ${last.begin} ${end}`)
-    } else if (result.exitCode !== 0)
-      failures.push(`Python failed: ${result.stderr.trim().split('\n').at(-1) ?? ''}`)
-    if (failures.length > 0) throw new AgentError('import_failed', failures.join('; '))
-    context.report({ type: 'python.imports-proven', subject: context.python, data: { modules } })
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
 }
 
-const failureOf = (line: Line): string[] => {
-  if (line.error !== undefined) return [`import ${line.module ?? ''}: ${line.error}`]
-  if (line.ghost)
-    return [
-      `import ${line.module ?? ''} finds only a folder without a package (${line.path?.join(', ') ?? ''})`,
-    ]
-  return []
+/** Words of the loader and of numpy's C interface. A library of the driver may be absent where there is no GPU. */
+const LOADER =
+  /undefined symbol|(?<!libcuda\.so\.1|libnvidia-ml\.so\.1): cannot open shared object|version `[^']+' not found|PyInit_|numpy\.core\.multiarray|compiled using NumPy|operator \S+ does not exist/
+
+const saidOf = ({ failure, isCrash }: ImportOutcome): string => {
+  const said = failure ?? ''
+  return isCrash || said.startsWith('finds ') ? ` ${said}` : `: ${said}`
+}
+
+const isThere = (site: string, name: string): boolean =>
+  existsSync(join(site, name, '__init__.py')) || existsSync(join(site, `${name}.py`))
+
+/** An image is rarely without faults; what its own Python cannot import either is not the install's doing. */
+const failingInImage = async (
+  modules: readonly string[],
+  context: ProbeContext & Pick<ImportProof, 'base'>,
+): Promise<ReadonlySet<string>> => {
+  const { base } = context
+  if (base === null || modules.length === 0) return new Set()
+  const outcomes = await probeImports(modules, { ...context, python: base.interpreter, variables: {} })
+  return new Set(outcomes.filter(({ failure }) => failure !== null).map(({ module }) => module))
 }

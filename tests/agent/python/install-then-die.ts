@@ -1,15 +1,14 @@
 /*
- * Installs into an overlay and kills itself at a point of the work: argv are the world's folder, the overlay's folder
- * and the point.
+ * Installs the plan in the world's folder and kills itself: argv are the world's folder, the overlay's folder, and a
+ * point of the work or a number of milliseconds.
  */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { systemClock } from '../../../agent/platform/clock.ts'
 import { openDatabase } from '../../../agent/platform/database.ts'
 import type { PythonContext } from '../../../agent/python/context.ts'
-import { planPython } from '../../../agent/python/plan-python.ts'
+import type { PythonPlan } from '../../../agent/python/plan-python.ts'
 import { preparePython } from '../../../agent/python/prepare-python.ts'
-import { Python } from '../../../shared/manifest/schema.ts'
 
 const [folder = '', root = '', point = ''] = process.argv.slice(2)
 const site = join(root, 'env', 'lib', readdirSync(join(root, 'env', 'lib'))[0]!, 'site-packages')
@@ -35,15 +34,14 @@ const context: PythonContext = {
   readPipConfig: false,
   signal: new AbortController().signal,
 }
-const spec = Python.parse({
-  interpreter: join(folder, 'base', 'bin', 'python'),
-  install: [{ spec: 'einops>=0.8' }, { spec: 'bulky' }],
-  imports: ['bulky', 'einops'],
-})
-const plan = await planPython(spec, context)
-setInterval(() => {
-  if (POINTS[point]!()) process.kill(process.pid, 'SIGKILL')
-}, 1)
+const plan = JSON.parse(readFileSync(join(folder, 'plan.json'), 'utf8')) as PythonPlan
+const die = (): void => void process.kill(process.pid, 'SIGKILL')
+const isReached = POINTS[point]
+if (isReached === undefined) setTimeout(die, Number(point))
+else
+  setInterval(() => {
+    if (isReached()) die()
+  }, 1)
 await preparePython(plan, context)
 process.stdout.write('installed\n')
 process.exit(0)

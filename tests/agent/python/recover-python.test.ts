@@ -1,9 +1,12 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { openDatabase } from '../../../agent/platform/database.ts'
+import type { PythonPlan } from '../../../agent/python/plan-python.ts'
 import { recoverPython } from '../../../agent/python/recover-python.ts'
 import { preparePython } from '../../../agent/python/prepare-python.ts'
+import { takeBackInstall } from '../../../agent/python/take-back.ts'
 import { makeWheel } from '../../support/wheels/make-wheel.ts'
 import type { PythonWorld } from '../../support/wheels/python-world.ts'
 import { makePythonWorld, systemPython } from '../../support/wheels/python-world.ts'
@@ -28,6 +31,11 @@ describe.skipIf(missing !== undefined)(
       await preparePython(plan, world.context)
       env = join(plan.root, 'env')
       before = world.digest(env)
+      const next = await world.plan({
+        install: [{ spec: 'einops>=0.8' }, { spec: 'bulky' }],
+        imports: ['bulky', 'einops'],
+      })
+      writeFileSync(join(world.folder, 'plan.json'), JSON.stringify(next))
     })
     afterAll(() => world.close())
 
@@ -54,6 +62,18 @@ describe.skipIf(missing !== undefined)(
         }
       })
 
+    /** The record of the agent that dies, for it has a state of its own. */
+    const dying = () => ({ ...world.context, db: openDatabase(join(world.folder, 'state-of-the-dying')).db })
+
+    const expectNoTrace = (base: string) => {
+      expect(running()).toEqual([])
+      expect(world.digest(env)).toBe(before)
+      expect(world.digest()).toBe(base)
+      const left = readdirSync(join(env, '..')).filter((name) => !name.startsWith('kept-'))
+      expect(left).toEqual(['env', 'protected.txt'])
+      expect(readdirSync(join(world.folder, 'state/python'))).toHaveLength(1)
+    }
+
     test.each([
       ['the wheels are fetched'],
       ['the snapshot is made'],
@@ -66,12 +86,29 @@ describe.skipIf(missing !== undefined)(
       const base = world.digest()
       expect(await installAndDie(point)).toEqual({ signal: 'SIGKILL', said: '' })
       await recoverPython(world.context)
-      expect(running()).toEqual([])
-      expect(world.digest(env)).toBe(before)
-      expect(world.digest()).toBe(base)
-      const left = readdirSync(join(env, '..')).filter((name) => !name.startsWith('kept-'))
-      expect(left).toEqual(['env', 'protected.txt'])
-      expect(readdirSync(join(world.folder, 'state/python'))).toHaveLength(1)
+      expectNoTrace(base)
+    })
+
+    test('at any of 30 moments leaves no half state (case 26)', async () => {
+      const base = world.digest()
+      const startedMs = performance.now()
+      expect((await installAndDie('600000')).said).toBe('installed\n')
+      const wholeMs = performance.now() - startedMs
+      const after = world.digest(env)
+      const { base: facts } = JSON.parse(readFileSync(join(world.folder, 'plan.json'), 'utf8')) as PythonPlan
+      const takeBack = () => takeBackInstall(facts, { ...dying(), id: null })
+      await takeBack()
+      let inTheMiddle = 0
+      for (let round = 0; round < 30; round += 1) {
+        const { said } = await installAndDie(String(Math.ceil(Math.random() * wholeMs)))
+        if (existsSync(join(env, '../journal.json'))) inTheMiddle += 1
+        await recoverPython(world.context)
+        // Killed after the journal went, the install stands, whole.
+        if (world.digest(env) === after) await takeBack()
+        else expect(said).toBe('')
+        expectNoTrace(base)
+      }
+      expect(inTheMiddle).toBeGreaterThan(0)
     })
 
     test('leaves an environment in which the same install then works', async () => {
