@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
 import { sendRequest } from '../shared/providers/send-request.ts'
+import { resolveSource } from '../shared/sources/resolve-source.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
@@ -13,6 +14,7 @@ import { applyBootManifest } from './apply/boot.ts'
 import { fetchText } from './apply/fetch-text.ts'
 import { createGuardedPython } from './apply/guarded-python.ts'
 import { createJournal } from './apply/journal.ts'
+import { modelsRootOf, pullModel } from './apply/pull-model.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
 import { makeStatus, withProgress } from './apply/status.ts'
@@ -287,6 +289,17 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       },
     },
     downloads,
+    models: {
+      list: downloads.models,
+      verify: ({ signal }) => downloads.verify({ signal: AbortSignal.any([signal, shutdown]) }),
+      pull: (request, { signal }) =>
+        pullModel(request, {
+          downloads,
+          resolve: (reference, asked) => resolveSource(reference, { ...resolve, signal: asked }),
+          modelsRoot: modelsRootOf(runs.manifest(), secrets),
+          signal: AbortSignal.any([signal, shutdown]),
+        }),
+    },
     processes: {
       ...processes,
       createStripper: createOutputStripper,

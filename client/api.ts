@@ -36,6 +36,10 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     models: () => unwrap(v1.models.$get()),
     budget: () => unwrap(v1.budget.$get()),
     extendBudget: (by: { hours: number } | { usd: number }) => unwrap(v1.budget.extend.$post({ json: by })),
+    /** Transfers, or reads everything: no deadline but the user's. */
+    pullModel: (pull: { source: string; to: string | null; allow_pickle: boolean }) =>
+      unwrap(within(null).models.pull.$post({ json: pull })),
+    verifyModels: () => unwrap(within(null).models.verify.$post()),
 
     plan: (manifest: ManifestText) => unwrap(within(PLAN_MS).plan.$post({ json: manifest })),
     startRun: (manifest: ManifestText) => unwrap(within(PLAN_MS).runs.$post({ json: manifest })),

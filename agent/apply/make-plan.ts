@@ -19,6 +19,7 @@ import type { PlannedSync } from '../sync/planned-sync.ts'
 import { planProcesses } from './plan-processes.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
+import { recallSnapshots } from './recall-snapshots.ts'
 import type { Rooms } from './rooms.ts'
 
 /** What apply is going to do: plain values, worked out without changing anything. */
@@ -47,12 +48,13 @@ export const makePlan = async (
   const files = locateFiles(manifest)
   const snapshots = locateSnapshots(manifest, homedir())
   const syncs = planSyncs(manifest)
-  const [facts, python, remoteProblems, budget] = await Promise.all([
+  const [asked, python, remoteProblems, budget] = await Promise.all([
     gatherFacts({ manifest, files, snapshots, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
     planPython(manifest, context),
     Promise.all(syncs.filter(isFilledIn).map((sync) => rooms.checkRemote(sync, { signal }))),
     rooms.budget.check(planBudget(manifest.budget), { write: context.write ?? false, signal }),
   ])
+  const { facts, problems: recalled } = await recallSnapshots(snapshots, { facts: asked, rooms })
   const running = new Set(
     rooms.processes
       .rows()
@@ -68,6 +70,7 @@ export const makePlan = async (
     [
       ...read.problems,
       ...decision.problems,
+      ...recalled,
       ...python.problems,
       ...processes.problems,
       ...remoteProblems.filter((problem) => problem !== null),

@@ -1,23 +1,28 @@
 import pLimit from 'p-limit'
-import { problemFrom } from '../../shared/contract/errors.ts'
+import { type Problem, problemFrom } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
-import type { DownloadRow, Progress } from '../../shared/contract/records.ts'
+import type { DownloadRow, ModelRow, Progress } from '../../shared/contract/records.ts'
 import type { Fetcher } from '../../shared/sources/fetcher.ts'
+import type { SnapshotRequest } from '../../shared/sources/plan-snapshot.ts'
 import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
 import type { Log } from '../platform/log.ts'
 import { fetchFile } from './fetch-file.ts'
 import { fetchSnapshot } from './fetch-snapshot.ts'
-import { createFileRow, etaSeconds, type FileRow } from './file-row.ts'
+import { createFileRow, type FileRow } from './file-row.ts'
 import { createHasher } from './hasher.ts'
+import { createKeptSnapshots, type KeptSnapshot } from './kept-snapshots.ts'
+import { listModels } from './list-models.ts'
 import type { FileOutcome, PlannedFile } from './planned-file.ts'
 import { createPaces } from './pace.ts'
 import { findProven } from './proven.ts'
+import { createRows } from './rows.ts'
 import { SLOW_RULES, type SlowRules } from './slow-rules.ts'
 import { blobFiles, isLinked, type PlannedSnapshot } from './snapshot-layout.ts'
 import { createSnapshotRow } from './snapshot-row.ts'
 import { createVerifiedFiles } from './verified-files.ts'
+import { verifyModels } from './verify-models.ts'
 
 export type DownloadLimits = {
   /** Files at once. */
@@ -63,6 +68,14 @@ export type Downloads = {
     snapshots: readonly PlannedSnapshot[],
     context: { readonly signal: AbortSignal },
   ) => Promise<readonly FileOutcome[]>
+  /** Brings one file beside whatever set is under way. */
+  readonly fetchOne: (file: PlannedFile, context: { readonly signal: AbortSignal }) => Promise<FileOutcome>
+  /** Reads every verified file again and returns what is wrong; a damaged one is fetched again by the next run. */
+  readonly verify: (context: { readonly signal: AbortSignal }) => Promise<readonly Problem[]>
+  /** Every file and snapshot that is there, also from earlier runs. */
+  readonly models: () => Promise<readonly ModelRow[]>
+  /** What the very same request brought earlier, when all of it is still there and proven. */
+  readonly recallSnapshot: (request: SnapshotRequest, hfHome: string) => Promise<KeptSnapshot | undefined>
   /** True when every file of the snapshot is proven and linked: no request, no reading. */
   readonly isSnapshotProven: (snapshot: PlannedSnapshot) => Promise<boolean>
   /** True when the file was verified before and lies unchanged on disk: one look, no reading. */
@@ -77,14 +90,15 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   const { clock } = deps
   const limits = { ...DEFAULT_LIMITS, ...deps.limits }
   const verified = createVerifiedFiles(deps.db, clock)
+  const snapshots = createKeptSnapshots(deps.db, clock)
   const hasher = createHasher()
   const paceOf = createPaces(() => clock.monotonicMs())
   const limit = pLimit(limits.files)
-  const rows = new Map<string, { readonly read: () => DownloadRow }>()
+  const rows = createRows()
   const atWork = new Map<string, Promise<unknown>>()
   let sets = 0
 
-  const fetchOne = async (
+  const fetchInto = async (
     file: PlannedFile,
     context: {
       readonly row: FileRow
@@ -144,7 +158,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
 
   /** Rows are those of the sets under way, or of the last one. */
   const inSet = async <T>(work: () => Promise<T>): Promise<T> => {
-    if (sets === 0) rows.clear()
+    if (sets === 0) rows.beginSet()
     sets += 1
     try {
       return await work()
@@ -153,19 +167,26 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
     }
   }
 
-  const fetchOneSnapshot = (planned: PlannedSnapshot, signal: AbortSignal): Promise<FileOutcome> => {
+  const fetchOneSnapshot = async (planned: PlannedSnapshot, signal: AbortSignal): Promise<FileOutcome> => {
     const blobs = blobFiles(planned).map((file) => ({ file, row: createFileRow(file, clock) }))
     const row = createSnapshotRow(planned, { files: blobs.map((blob) => blob.row), now: clock.now })
-    rows.set(planned.snapshot.to, row)
-    return fetchSnapshot(planned, {
+    rows.put(planned.snapshot.to, row, { ofSet: true })
+    const outcome = await fetchSnapshot(planned, {
       blobs,
       row,
       fetchBlob: (file, context) =>
-        inTurn(file.path, () => limit(() => fetchOne(file, { ...context, signal }))),
+        inTurn(file.path, () => limit(() => fetchInto(file, { ...context, signal }))),
       clock,
       report: deps.report,
       signal,
     })
+    if (outcome.state === 'done') snapshots.add(planned)
+    return outcome
+  }
+
+  const isSnapshotProven = async (planned: PlannedSnapshot): Promise<boolean> => {
+    for (const file of blobFiles(planned)) if (!(await isProven(file))) return false
+    return isLinked(planned)
   }
 
   const isProven = async (file: PlannedFile): Promise<boolean> =>
@@ -176,12 +197,12 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
       inSet(async () => {
         const ordered = inOrder(files).map((file) => {
           const row = createFileRow(file, clock)
-          rows.set(file.path, row)
+          rows.put(file.path, row, { ofSet: true })
           return { file, row }
         })
         const outcomes = await Promise.all(
           ordered.map(({ file, row }) =>
-            inTurn(file.path, () => limit(() => fetchOne(file, { row, signal, report: deps.report }))),
+            inTurn(file.path, () => limit(() => fetchInto(file, { row, signal, report: deps.report }))),
           ),
         )
         signal.throwIfAborted()
@@ -194,13 +215,27 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         signal.throwIfAborted()
         return outcomes
       }),
-    isSnapshotProven: async (planned) => {
-      for (const file of blobFiles(planned)) if (!(await isProven(file))) return false
-      return isLinked(planned)
+    fetchOne: (file, { signal }) =>
+      inTurn(file.path, async () => {
+        const row = createFileRow(file, clock)
+        rows.put(file.path, row)
+        const outcome = await limit(() => fetchInto(file, { row, signal, report: deps.report }))
+        signal.throwIfAborted()
+        return outcome
+      }),
+    verify: (context) =>
+      verifyModels({ verified, snapshots, hasher, rows, clock, report: deps.report, inTurn }, context),
+    models: () => listModels({ rows, verified, snapshots }),
+    recallSnapshot: async (request, hfHome) => {
+      const kept = snapshots.find(request, hfHome)
+      return kept && (await isSnapshotProven({ ...kept, optional: false, allowPickle: true }))
+        ? kept
+        : undefined
     },
+    isSnapshotProven,
     isProven,
-    rows: () => [...rows.values()].map((row) => row.read()),
-    progress: () => sumUp([...rows.values()].map((row) => row.read())),
+    rows: rows.all,
+    progress: rows.progress,
   }
 }
 
@@ -213,17 +248,3 @@ const inOrder = (files: readonly PlannedFile[]): readonly PlannedFile[] =>
 
 /** A file of unknown size may be the largest. */
 const sizeOf = (file: PlannedFile): number => file.sizeBytes ?? Number.MAX_SAFE_INTEGER
-
-const sumUp = (rows: readonly DownloadRow[]): Progress => {
-  const bytesDone = rows.reduce((sum, row) => sum + row.bytesDone, 0)
-  const bytesTotal = rows.some((row) => row.bytesTotal === null)
-    ? null
-    : rows.reduce((sum, row) => sum + (row.bytesTotal ?? 0), 0)
-  const bytesPerSecond = rows.reduce((sum, row) => sum + row.bytesPerSecond, 0)
-  return {
-    bytesDone,
-    bytesTotal,
-    bytesPerSecond,
-    etaSeconds: etaSeconds({ bytesDone, bytesTotal }, bytesPerSecond),
-  }
-}

@@ -75,6 +75,7 @@ const fetchClaimed = async (file: PlannedFile, context: FileContext): Promise<Pr
       const chosen = { ...context, reference, source, expected }
       if (file.sha256 === null && (await keepExisting(file, { ...chosen, reference: source.reference })))
         return warning
+      if (file.keepsOther === true && (await exists(file.path))) throw holdsOther(file)
       await fetchFrom(file, { ...chosen, partners: await findPartners(file, { ...chosen, primary }) })
       return warning
     } catch (error) {
@@ -162,10 +163,17 @@ const keepExisting = async (
   const { expected, row } = context
   if (expected.sha256 === null && expected.gitSha1 === null) return false
   const stats = await lstat(file.path).catch(() => undefined)
-  if (stats === undefined || (expected.sizeBytes !== null && stats.size !== expected.sizeBytes)) return false
-  row.update({ state: 'verifying' })
-  const hashes = await hashFile({ path: file.path, withGitSha1: expected.gitSha1 !== null }, context)
-  if (findMismatch(hashes, { expected, subject: file.to })) return false
+  if (stats === undefined) return false
+  if (expected.sizeBytes !== null && stats.size !== expected.sizeBytes) return false
+  row.update({ state: 'verifying', bytesDone: 0, bytesTotal: stats.size })
+  const hashes = await hashFile(
+    { path: file.path, withGitSha1: expected.gitSha1 !== null },
+    { ...context, onHashed: row.add },
+  )
+  if (findMismatch(hashes, { expected, subject: file.to })) {
+    row.update({ bytesDone: 0, bytesTotal: expected.sizeBytes })
+    return false
+  }
   const verified: VerifiedFile = await context.verified.add({
     path: file.path,
     source: context.reference,
@@ -176,6 +184,17 @@ const keepExisting = async (
   row.finish(verified)
   return true
 }
+
+const exists = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  )
+
+const holdsOther = (file: PlannedFile): AgentError =>
+  new AgentError('destination_invalid', `${file.path} is there and is not this file`, {
+    hint: 'Choose another place with --to, or remove the file first.',
+  })
 
 const removeQuarantined = async (path: string): Promise<void> => {
   const prefix = `${basename(path)}.bad-`

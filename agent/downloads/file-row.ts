@@ -7,14 +7,17 @@ import type { VerifiedFile } from './verified-files.ts'
 /** What is shown of one file while it is on its way. */
 export type FileRow = {
   readonly update: (change: Partial<Omit<DownloadRow, 'to' | 'bytesPerSecond' | 'etaSeconds'>>) => void
-  /** Counts bytes that just came over the network. */
+  /** Counts bytes that just came over the network, or were just read again. */
   readonly add: (bytes: number) => void
   readonly countRetry: () => void
   readonly finish: (file: VerifiedFile) => void
   readonly read: () => DownloadRow
 }
 
-export const createFileRow = (file: PlannedFile, clock: Clock): FileRow => {
+export const createFileRow = (
+  file: Pick<PlannedFile, 'to' | 'sizeBytes' | 'sha256'>,
+  clock: Clock,
+): FileRow => {
   const meter = createSpeedMeter(() => clock.monotonicMs())
   let row: Omit<DownloadRow, 'to' | 'bytesPerSecond' | 'etaSeconds'> = {
     state: 'queued',
@@ -51,7 +54,9 @@ export const createFileRow = (file: PlannedFile, clock: Clock): FileRow => {
       }
     },
     read: () => {
-      const bytesPerSecond = row.state === 'downloading' ? Math.round(meter.bytesPerSecond()) : 0
+      const isMoving = row.state === 'downloading' || row.state === 'verifying'
+      const isThere = row.bytesDone === row.bytesTotal
+      const bytesPerSecond = isMoving && !isThere ? Math.round(meter.bytesPerSecond()) : 0
       return { to: file.to, ...row, bytesPerSecond, etaSeconds: etaSeconds(row, bytesPerSecond) }
     },
   }

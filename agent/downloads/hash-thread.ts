@@ -9,6 +9,8 @@ export type HashOrder =
       readonly path: string
       /** The file's size where a git hash is wanted: it begins with it. */
       readonly gitSizeBytes: number | null
+      /** How far it has come is told now and then. */
+      readonly tellsProgress: boolean
     }
   /** Bytes up to here are on disk and will not change. */
   | { readonly kind: 'advance'; readonly id: number; readonly upTo: number }
@@ -25,7 +27,9 @@ export type FileHashes = {
 }
 
 export type HashAnswer =
-  (FileHashes & { readonly id: number }) | { readonly id: number; readonly error: unknown }
+  | (FileHashes & { readonly id: number })
+  | { readonly id: number; readonly error: unknown }
+  | { readonly id: number; readonly hashedBytes: number }
 
 export type HashThread = {
   send(order: HashOrder): void

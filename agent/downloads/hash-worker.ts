@@ -13,6 +13,7 @@ type Followed = {
   sha256: Hash
   gitSha1: Hash | undefined
   readonly gitSizeBytes: number | null
+  readonly tellsProgress: boolean
   done: number
   upTo: number
   finishing: boolean
@@ -58,7 +59,9 @@ const pump = (): void => {
   pumping = false
   for (const [id, file] of files) {
     try {
+      const before = file.done
       hashSome(file)
+      if (file.tellsProgress && file.done > before) answer({ id, hashedBytes: file.done - before })
       if (file.done < file.upTo) schedule()
       else if (file.finishing) {
         answer({
@@ -89,6 +92,7 @@ const follow = (order: HashOrder): void => {
         descriptor: openSync(order.path, 'r'),
         ...start(order.gitSizeBytes),
         gitSizeBytes: order.gitSizeBytes,
+        tellsProgress: order.tellsProgress,
         done: 0,
         upTo: 0,
         finishing: false,

@@ -15,7 +15,12 @@ export type FileFollower = {
 }
 
 export type Hasher = {
-  follow(file: { readonly path: string; readonly gitSizeBytes: number | null }): FileFollower
+  follow(file: {
+    readonly path: string
+    readonly gitSizeBytes: number | null
+    /** Told of every few megabytes that were hashed. */
+    readonly onHashed?: ((bytes: number) => void) | undefined
+  }): FileFollower
 }
 
 /** One thread keeps up with a 10 Gbit/s line and takes files in turn; each further one costs 10 MB. */
@@ -28,9 +33,14 @@ export const createHasher = (): Hasher => {
   const threads: HashThread[] = []
   const waiting = new Map<number, { resolve: (hashes: FileHashes) => void; reject: (e: unknown) => void }>()
   const failed = new Map<number, unknown>()
+  const progress = new Map<number, (bytes: number) => void>()
   let nextId = 1
 
   const settle = (answer: HashAnswer): void => {
+    if ('hashedBytes' in answer) {
+      progress.get(answer.id)?.(answer.hashedBytes)
+      return
+    }
     const waiter = waiting.get(answer.id)
     waiting.delete(answer.id)
     if (!('error' in answer)) waiter?.resolve(answer)
@@ -65,17 +75,19 @@ export const createHasher = (): Hasher => {
   }
 
   return {
-    follow: ({ path, gitSizeBytes }) => {
+    follow: ({ path, gitSizeBytes, onHashed }) => {
       const thread = leastBusy()
       const id = nextId
       nextId += 1
       thread.open.add(id)
       thread.hold(true)
-      thread.send({ kind: 'open', id, path, gitSizeBytes })
+      if (onHashed) progress.set(id, onHashed)
+      thread.send({ kind: 'open', id, path, gitSizeBytes, tellsProgress: onHashed !== undefined })
       let told = 0
 
       const drop = (): void => {
         failed.delete(id)
+        progress.delete(id)
         if (!thread.open.delete(id)) return
         thread.send({ kind: 'drop', id })
         if (thread.open.size > 0) return

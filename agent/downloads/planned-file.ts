@@ -18,6 +18,8 @@ export type PlannedFile = {
   readonly contentName?: string
   /** Ranges come from all sources that are proven to hold the same file, at once. */
   readonly race?: boolean
+  /** Another file at the destination is an error: it is not replaced. */
+  readonly keepsOther?: boolean
 }
 
 /** How a file ended. A file that is `done` may still carry a warning. */

@@ -9,13 +9,17 @@ export type VerifiedFile = {
   readonly sizeBytes: number
   readonly sha256: string
   readonly verifiedAt: string
+  /** What reading it again found wrong; null for a file that is good as far as anybody knows. */
+  readonly damage: string | null
 }
 
 export type VerifiedFiles = {
   /** The record of a file, if the file on disk still has the size, time and inode it had: one look, no reading. */
   readonly find: (path: string) => Promise<VerifiedFile | undefined>
   /** Notes a file as verified, as it lies on disk now. */
-  readonly add: (file: Omit<VerifiedFile, 'verifiedAt'>) => Promise<VerifiedFile>
+  readonly add: (file: Omit<VerifiedFile, 'verifiedAt' | 'damage'>) => Promise<VerifiedFile>
+  /** Notes what is wrong with a file: until it is added again, `find` does not know it. */
+  readonly markDamaged: (path: string, damage: string) => void
   readonly all: () => readonly VerifiedFile[]
 }
 
@@ -27,19 +31,21 @@ type Row = {
   mtime_ns: string
   inode: string
   verified_at: string
+  damage: string | null
 }
 
 export const createVerifiedFiles = (db: Database, clock: Clock): VerifiedFiles => {
   const select = db.prepare<[string], Row>('SELECT * FROM files WHERE path = ?')
   const selectAll = db.prepare<[], Row>('SELECT * FROM files ORDER BY path')
   const insert = db.prepare<[Row]>(
-    `INSERT OR REPLACE INTO files (path, source, size_bytes, sha256, mtime_ns, inode, verified_at)
-     VALUES (@path, @source, @size_bytes, @sha256, @mtime_ns, @inode, @verified_at)`,
+    `INSERT OR REPLACE INTO files (path, source, size_bytes, sha256, mtime_ns, inode, verified_at, damage)
+     VALUES (@path, @source, @size_bytes, @sha256, @mtime_ns, @inode, @verified_at, @damage)`,
   )
+  const mark = db.prepare<[string, string]>('UPDATE files SET damage = ? WHERE path = ?')
   return {
     find: async (path) => {
       const row = select.get(path)
-      if (row === undefined) return undefined
+      if (row === undefined || row.damage !== null) return undefined
       const stats = await lstat(path, { bigint: true }).catch(() => undefined)
       const same =
         stats?.isFile() === true &&
@@ -58,9 +64,13 @@ export const createVerifiedFiles = (db: Database, clock: Clock): VerifiedFiles =
         mtime_ns: String(stats.mtimeNs),
         inode: String(stats.ino),
         verified_at: clock.now().toISOString(),
+        damage: null,
       }
       insert.run(row)
       return toFile(row)
+    },
+    markDamaged: (path, damage) => {
+      mark.run(damage, path)
     },
     all: () => selectAll.all().map(toFile),
   }
@@ -72,4 +82,5 @@ const toFile = (row: Row): VerifiedFile => ({
   sizeBytes: row.size_bytes,
   sha256: row.sha256,
   verifiedAt: row.verified_at,
+  damage: row.damage,
 })

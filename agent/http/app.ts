@@ -9,6 +9,7 @@ import type { GateVariables } from './gate.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { budgetRoutes } from './routes/budget.ts'
 import { eventRoutes } from './routes/events.ts'
+import { modelRoutes } from './routes/models.ts'
 import { processRoutes } from './routes/processes.ts'
 import { pythonRoutes } from './routes/python.ts'
 import { runRoutes } from './routes/runs.ts'
@@ -51,6 +52,7 @@ export const createApp = (box: Box, log: Log) => {
   return app
     .route('/v1', statusRoutes(box))
     .route('/v1', runRoutes(box))
+    .route('/v1', modelRoutes(box))
     .route('/v1', processRoutes(box))
     .route('/v1', syncRoutes(box))
     .route('/v1', pythonRoutes(box))

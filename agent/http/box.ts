@@ -6,6 +6,8 @@ import type {
   ChunkHashes,
   DownloadRow,
   FlushRecord,
+  ModelRow,
+  Problem,
   ProcessRow,
   RunRecord,
   StatusRecord,
@@ -15,6 +17,7 @@ import type {
 } from '../../shared/contract/records.ts'
 import type { AuditRecord } from '../../shared/contract/audit-record.ts'
 import type { GuardedPython } from '../apply/guarded-python.ts'
+import type { PullRequest, Pulled } from '../apply/pull-model.ts'
 import type { Journal } from '../apply/journal.ts'
 import type { Runs } from '../apply/runs.ts'
 import type { SecretFile } from '../platform/secret-file.ts'
@@ -38,6 +41,11 @@ export type Box = {
   readonly tokens: Tokens
   readonly secrets: SecretFile
   readonly downloads: { rows(): readonly DownloadRow[] }
+  readonly models: {
+    list(): Promise<readonly ModelRow[]>
+    pull(request: PullRequest, context: { signal: AbortSignal }): Promise<Pulled>
+    verify(context: { signal: AbortSignal }): Promise<readonly Problem[]>
+  }
   readonly processes: {
     rows(): readonly ProcessRow[]
     row(name: string): ProcessRow

@@ -85,7 +85,8 @@ const findProvenSnapshots = async (
   return new Set(proven.flat())
 }
 
-const readDisks = async (paths: readonly string[]): Promise<ReadonlyMap<string, DiskFact>> => {
+/** The disk of each path, which need not exist yet. */
+export const readDisks = async (paths: readonly string[]): Promise<ReadonlyMap<string, DiskFact>> => {
   const disks = new Map<string, DiskFact>()
   for (const path of new Set(paths)) {
     const existing = await nearestFolder(path)
@@ -115,7 +116,9 @@ const existingFolders = async (paths: readonly string[]): Promise<ReadonlySet<st
 }
 
 /** What `<name>.part` already holds on disk (512-byte blocks: the file is sparse) need not fit a second time. */
-const readPartialBytes = async (files: readonly WantedFile[]): Promise<ReadonlyMap<string, number>> => {
+export const readPartialBytes = async (
+  files: readonly Pick<WantedFile, 'path'>[],
+): Promise<ReadonlyMap<string, number>> => {
   const sizes = await Promise.all(
     files.map(async ({ path }) => {
       const stats = await lstat(`${path}.part`).catch(() => undefined)

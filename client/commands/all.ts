@@ -18,6 +18,7 @@ import { pair } from './pair.ts'
 import { plan } from './plan.ts'
 import { restart, start, stop } from './process-actions.ts'
 import { ps } from './ps.ts'
+import { pull } from './pull.ts'
 import { pullCheckpoint } from './pull-checkpoint.ts'
 import { pythonCheck, pythonHistory, pythonInstall, pythonPlan, pythonRollback } from './python.ts'
 import { runCancel, runs, runShow } from './runs.ts'
@@ -36,6 +37,7 @@ export const COMMANDS: readonly Command[] = [
   budget,
   events,
   models,
+  pull,
   audit,
   plan,
   apply,

@@ -159,6 +159,11 @@ export const ERROR_CODES = {
     exit: EXIT.failed,
     hint: 'Give sha256 in the manifest to prove the mirror.',
   },
+  file_damaged: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Apply the manifest again, or pull the file again: it is fetched anew. Then check the disk.',
+  },
   destination_invalid: { status: 422, exit: EXIT.refused, hint: 'Choose another destination.' },
 
   // python

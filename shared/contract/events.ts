@@ -16,6 +16,7 @@ export const EVENT_TYPES = [
   'download.waiting',
   'download.done',
   'download.failed',
+  'download.damaged',
   'python.planned',
   'python.installed',
   'python.rolled-back',

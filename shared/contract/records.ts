@@ -204,6 +204,7 @@ export const ModelRow = z.object({
   verifiedAt: time.nullable(),
   state: z.enum(DOWNLOAD_STATES),
 })
+export type ModelRow = z.infer<typeof ModelRow>
 
 export const EventRecord = z.object({
   id: z.number().int(),

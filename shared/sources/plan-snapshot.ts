@@ -29,6 +29,8 @@ export type SnapshotFile = {
 
 /** The files of a repository at one commit: whatever its branch does meanwhile, they stay these. */
 export type Snapshot = {
+  /** What was asked for. */
+  readonly request: SnapshotRequest
   /** `hf://owner/repo@commit`: the name of its row. */
   readonly to: string
   readonly repoType: RepoType
@@ -80,7 +82,9 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
     throw new AgentError('source_not_found', `${request.snapshot} has no file that is wanted`, {
       hint: 'Check include and exclude.',
     })
+  const { snapshot, include, exclude } = request
   return {
+    request: { snapshot, include, exclude },
     to: repositoryName({ ...subject, revision: commit }),
     repoType: subject.repoType,
     repo: subject.repo,

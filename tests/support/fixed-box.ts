@@ -13,6 +13,7 @@ import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shar
 import type {
   CheckpointFiles,
   EventRecord,
+  ModelRow,
   PlanRecord,
   ProcessRow,
   RunRecord,
@@ -215,6 +216,19 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       extend: refuse,
     },
     openWork: { enter: () => () => undefined },
+    models: {
+      list: () => Promise.resolve(modelsOf(records.status)),
+      pull: ({ source }) => {
+        refuse()
+        const [model] = modelsOf(records.status)
+        if (model === undefined) throw new AgentError('internal', 'the fixed box has no model')
+        return Promise.resolve({ model: { ...model, source }, problems: [] })
+      },
+      verify: () => {
+        refuse()
+        return Promise.resolve(records.status.problems)
+      },
+    },
     processes: {
       rows: () => records.processes,
       row: process,
@@ -303,3 +317,13 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
     },
   }
 }
+
+const modelsOf = (status: StatusRecord): ModelRow[] =>
+  status.downloads.map((row) => ({
+    path: row.to,
+    source: row.source,
+    sizeBytes: row.bytesTotal,
+    sha256: row.sha256,
+    verifiedAt: row.verifiedAt,
+    state: row.state,
+  }))

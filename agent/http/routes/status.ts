@@ -1,5 +1,4 @@
-import { z } from 'zod'
-import { ModelRow, StatusRecord } from '../../../shared/contract/records.ts'
+import { StatusRecord } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { metricsText } from '../metrics.ts'
 import { createRouter, json, route } from './router.ts'
@@ -26,25 +25,4 @@ export const statusRoutes = (box: Box) =>
         c.text(metricsText(await box.status(), Date.now()), 200, {
           'content-type': 'text/plain; version=0.0.4; charset=utf-8',
         }),
-    )
-    .openapi(
-      route('read', {
-        method: 'get',
-        path: '/models',
-        summary: 'The files that downloads brought',
-        responses: {
-          200: json(z.object({ models: z.array(ModelRow) }), 'Every file, from where, verified when'),
-        },
-      }),
-      (c) => {
-        const models = box.downloads.rows().map((row) => ({
-          path: row.to,
-          source: row.source,
-          sizeBytes: row.bytesTotal,
-          sha256: row.sha256,
-          verifiedAt: row.verifiedAt,
-          state: row.state,
-        }))
-        return c.json({ models }, 200)
-      },
     )

@@ -227,6 +227,7 @@ const aSnapshot = (pickles: readonly string[] = [], sizeBytes = 30 * GB) =>
     state: 'answers',
     snapshot: {
       to: `hf://o/r@${'1'.repeat(40)}`,
+      request: { snapshot: 'hf://o/r@main', include: [], exclude: [] },
       repoType: 'model',
       repo: 'o/r',
       revision: 'main',

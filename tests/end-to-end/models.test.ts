@@ -1,0 +1,86 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { ModelRow, RunRecord } from '../../shared/contract/records.ts'
+import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
+import { COMMIT } from '../support/hub/hub-model.ts'
+import { startHub } from '../support/hub/hub.ts'
+import { sha256OfFile } from '../support/sha256-of-file.ts'
+
+const repo = 'owner/repo'
+
+const startBox = async () => {
+  const home = makeHome()
+  const hub = await startHub({
+    files: [
+      { repo, path: 'a.safetensors', sizeBytes: 3_000_000 },
+      { repo, path: 'b.safetensors', sizeBytes: 2_000_000 },
+      { repo, path: 'config.json', text: '{"a":1}', small: true },
+    ],
+  })
+  const env = { HF_ENDPOINT: hub.url, AGENT_ALLOW_HOSTS: hub.allowHosts.join(',') }
+  const manifest = join(home, 'box.yaml')
+  writeFileSync(
+    manifest,
+    `version: 1
+name: models
+models_root: ${home}/models
+hf_home: ${home}/hf
+downloads:
+  - {to: a.safetensors, from: ["hf://${repo}@main/a.safetensors"]}
+  - {snapshot: "hf://${repo}@main", include: ["*.json"]}
+`,
+  )
+  return { home, hub, env, manifest }
+}
+
+test('agentctl pull and models verify on a real box; then it comes up again without any network', async () => {
+  const { home, hub, env, manifest } = await startBox()
+  let agent = await startAgent({ home, env })
+  try {
+    expect(await agent.agentctl(['pull', `hf://${repo}@main/b.safetensors`])).toMatchObject({ code: 3 })
+    expect(await agent.agentctl(['apply', manifest])).toMatchObject({ code: 0 })
+
+    const pulled = await agent.agentctl([
+      '--json',
+      'pull',
+      `hf://${repo}@main/b.safetensors`,
+      '--to',
+      'loras/',
+    ])
+    expect(pulled.code, pulled.stderr).toBe(0)
+    const { model } = JSON.parse(pulled.stdout) as { model: ModelRow }
+    expect(model).toMatchObject({ path: 'loras/b.safetensors', state: 'done', sizeBytes: 2_000_000 })
+    expect(await sha256OfFile(join(home, 'models/loras/b.safetensors'))).toBe(model.sha256)
+    const missing = await agent.agentctl(['pull', `hf://${repo}@main/none.safetensors`])
+    expect(missing).toMatchObject({ code: 1, stdout: '' })
+    expect(missing.stderr).toContain('has no file none.safetensors')
+
+    expect(await agent.agentctl(['models', 'verify'])).toMatchObject({ code: 0 })
+    const path = join(home, 'models/a.safetensors')
+    const bytes = readFileSync(path)
+    bytes[1_000_000]! ^= 1
+    writeFileSync(path, bytes)
+    const verified = await agent.agentctl(['models', 'verify', '--json'])
+    expect(verified.code).toBe(1)
+    expect(JSON.parse(verified.stdout)).toMatchObject({
+      problems: [{ code: 'file_damaged', subject: 'a.safetensors' }],
+    })
+    expect(await agent.agentctl(['apply', manifest])).toMatchObject({ code: 0 })
+    expect(await agent.agentctl(['models', 'verify'])).toMatchObject({ code: 0 })
+
+    await agent.kill('SIGTERM')
+    await hub.close()
+    agent = await startAgent({ home, env })
+    const lastRun = async (): Promise<RunRecord | undefined> =>
+      (JSON.parse((await agent.agentctl(['runs', '--json'])).stdout) as { runs: RunRecord[] }).runs[0]
+    await expect.poll(async () => (await lastRun())?.state, { timeout: 60_000, interval: 300 }).toBe('ready')
+    const run = await lastRun()
+    expect(run?.problems).toMatchObject([{ code: 'source_unavailable', severity: 'warning' }])
+    expect(run?.problems[0]?.message).toContain(`its files at commit ${COMMIT.slice(0, 12)} are here`)
+  } finally {
+    await agent.kill('SIGTERM')
+    await hub.close()
+    await removeHome(home)
+  }
+})
