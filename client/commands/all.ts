@@ -3,10 +3,12 @@ import { apply } from './apply.ts'
 import { attach } from './attach.ts'
 import { audit } from './audit.ts'
 import { budget } from './budget.ts'
+import { boxes } from './boxes.ts'
 import { checkpoints } from './checkpoints.ts'
 import { completion } from './completion.ts'
 import { contextLs, contextRm, contextUse } from './context.ts'
 import { doctor } from './doctor.ts'
+import { down } from './down.ts'
 import { events } from './events.ts'
 import { exec } from './exec.ts'
 import { install } from './install.ts'
@@ -65,6 +67,8 @@ export const COMMANDS: readonly Command[] = [
   checkpoints,
   pullCheckpoint,
   up,
+  down,
+  boxes,
   install,
   pair,
   contextLs,

@@ -1,9 +1,8 @@
 import { EXIT } from '../../shared/contract/errors.ts'
-import type { Call, Command } from '../command.ts'
+import type { Command } from '../command.ts'
 import { argument } from '../command.ts'
-import type { StoredContext } from '../context/contexts.ts'
 import { findContext, readContexts, writeContexts } from '../context/contexts.ts'
-import { parseTarget } from '../context/target.ts'
+import { forgetContext } from '../context/forget-context.ts'
 import { green } from '../output/text.ts'
 
 export const contextLs: Command = {
@@ -54,22 +53,10 @@ export const contextRm: Command = {
   run: async (call) => {
     const name = argument(call, 0)
     const stored = await readContexts(call.environment)
-    const { target } = findContext(stored, name)
-    const contexts = Object.fromEntries(Object.entries(stored.contexts).filter(([other]) => other !== name))
-    const current = stored.current === name ? null : stored.current
-    await writeContexts(call.environment, { current, contexts })
-    await forgetWay(target, Object.values(contexts), call)
+    findContext(stored, name)
+    await forgetContext(name, call)
     if (call.output.json) call.output.document({ removed: name })
     call.output.line(`forgot ${name}; revoke its token on the box with agentctl token revoke`)
     return EXIT.done
   },
-}
-
-/** The connection goes with its context, the host key with the last context of its host. */
-const forgetWay = async (text: string, others: readonly StoredContext[], call: Call): Promise<void> => {
-  const target = parseTarget(text)
-  if (target.kind !== 'ssh' || others.some((other) => other.target === text)) return
-  const { forgetTunnel } = await import('../tunnel/forget-tunnel.ts')
-  const rest = others.map((other) => parseTarget(other.target))
-  await forgetTunnel({ target, others: rest.filter((other) => other.kind === 'ssh') }, call)
 }

@@ -2,7 +2,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import type { Provider } from '../../shared/providers/provider.ts'
 import type { Call } from '../command.ts'
-import { readContexts, writeContexts } from '../context/contexts.ts'
+import { forgetContext } from '../context/forget-context.ts'
 import { asAgentError } from '../exit.ts'
 import { askUser, canAsk } from './ask-user.ts'
 import type { RankedOffer } from './choose-offer.ts'
@@ -10,7 +10,7 @@ import { endRental } from './end-rental.ts'
 import { findSecret } from './find-secret.ts'
 import type { Order } from './read-order.ts'
 import type { Rental } from './rentals.ts'
-import { newLabel, writeRental } from './rentals.ts'
+import { contextOf, newLabel, writeRental } from './rentals.ts'
 
 /** A box that this machine made and is at work on. */
 export type NewBox = { readonly rental: Rental; readonly id: string }
@@ -54,7 +54,10 @@ export const rentBox = async <T>(
       }
       call.output.note(`rented ${offer.provider} instance ${id} for $${offer.usdPerHour.toFixed(2)} an hour`)
       const done = await work({ rental: await keep({ id }), id })
-      await keep({ pid: null, context: await contextOf(id, call) })
+      await keep({
+        pid: null,
+        context: await contextOf({ provider: renting.provider.name, id }, call.environment),
+      })
       return done
     } catch (error) {
       if (asAgentError(error).code === 'no_offer') throw error
@@ -154,7 +157,10 @@ const endOrKeep = async (
   const { id, label } = box.current
   const isInterrupted = call.signal.aborted
   if (id !== null && (isInterrupted ? await wantsToKeep(id, { ...context, signal }) : order.keepsFailed)) {
-    await context.keep({ pid: null, context: await contextOf(id, call) })
+    await context.keep({
+      pid: null,
+      context: await contextOf({ provider: provider.name, id }, call.environment),
+    })
     call.output.note(`${provider.name} instance ${id} is kept and goes on costing money`)
     return new AgentError(known.code, known.message, {
       cause: known,
@@ -165,7 +171,8 @@ const endOrKeep = async (
   call.output.note(`${isInterrupted ? 'interrupted' : known.message}; giving ${label} back`)
   try {
     await giveBack(box, context, signal)
-    if (id !== null) await forgetContext(id, call)
+    const made = id === null ? null : await contextOf({ provider: provider.name, id }, call.environment)
+    if (made !== null) await forgetContext(made, { environment: call.environment, signal })
   } catch (failure) {
     return asAgentError(failure)
   }
@@ -180,19 +187,4 @@ const wantsToKeep = async (
   const price = box.current.usdPerHour === null ? '' : ` ($${box.current.usdPerHour.toFixed(2)} an hour)`
   const question = `${provider.name} instance ${id}${price} is rented. Destroy it, or keep it? [D/k]`
   return (await askUser(question, { output: call.output, signal })).startsWith('k')
-}
-
-const contextOf = async (id: string, { environment }: Call): Promise<string | null> => {
-  const { contexts } = await readContexts(environment)
-  return Object.entries(contexts).find(([, one]) => one.rental?.id === id)?.[0] ?? null
-}
-
-/** The context of a box that is gone goes with it. */
-const forgetContext = async (id: string, call: Call): Promise<void> => {
-  const stored = await readContexts(call.environment)
-  const name = await contextOf(id, call)
-  if (name === null) return
-  const contexts = Object.fromEntries(Object.entries(stored.contexts).filter(([other]) => other !== name))
-  const current = stored.current === name ? null : stored.current
-  await writeContexts(call.environment, { current, contexts })
 }

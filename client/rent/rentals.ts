@@ -5,6 +5,8 @@ import { z } from 'zod'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { RENTERS } from '../../shared/providers/places.ts'
 import type { Environment } from '../command.ts'
+import type { RentedBox } from '../context/contexts.ts'
+import { readContexts } from '../context/contexts.ts'
 import { errnoOf } from '../exit.ts'
 import { configFolder, readJsonFile, writePrivateFile } from '../private-file.ts'
 
@@ -74,6 +76,15 @@ export const writeRental = (rental: Rental, environment: Environment): Promise<v
 
 export const forgetRental = (label: string, environment: Environment): Promise<void> =>
   rm(fileOf(label, environment), { force: true })
+
+/** The context of a rented box on this machine; null where it has none. */
+export const contextOf = async (box: RentedBox, environment: Environment): Promise<string | null> => {
+  const { contexts } = await readContexts(environment)
+  const found = Object.entries(contexts).find(
+    ([, { rental }]) => rental?.id === box.id && rental.provider === box.provider,
+  )
+  return found?.[0] ?? null
+}
 
 /** True while the `up` that made it is at work. */
 export const isBeingMade = ({ pid }: Rental): boolean => {

@@ -34,9 +34,12 @@ export type RentedBox = {
 
 const root = join(import.meta.dirname, '..', '..')
 
-/** @param options.image `with-agent`: its PATH has agentd and it starts at boot; `stock`: it has no trace of it */
+/**
+ * @param options.image `with-agent`: its PATH has agentd and it starts at boot; `stock`: it has no trace of it
+ * @param options.path a folder whose programs the agent finds too
+ */
 export const startRentedBox = async (
-  options: FakeOptions & { readonly image?: 'with-agent' | 'stock' } = {},
+  options: FakeOptions & { readonly image?: 'with-agent' | 'stock'; readonly path?: string } = {},
 ): Promise<RentedBox> => {
   const home = makeHome()
   const hasAgent = options.image !== 'stock'
@@ -56,7 +59,8 @@ export const startRentedBox = async (
   const begin = (env: Readonly<Record<string, string>>) =>
     then(async () => {
       mkdirSync(box, { recursive: true })
-      if (hasAgent) agent = await startAgent({ home: box, env })
+      const found = [options.path ?? '', process.env['PATH'] ?? ''].join(':')
+      if (hasAgent) agent = await startAgent({ home: box, env: { ...env, PATH: found } })
     })
   const end = (isDestroyed: boolean) =>
     then(async () => {
