@@ -42,7 +42,12 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     verifyModels: () => unwrap(within(null).models.verify.$post()),
 
     plan: (manifest: ManifestText) => unwrap(within(PLAN_MS).plan.$post({ json: manifest })),
-    startRun: (manifest: ManifestText) => unwrap(within(PLAN_MS).runs.$post({ json: manifest })),
+    startRun: (manifest: ManifestText & { readonly allowMissing?: readonly string[] }) =>
+      unwrap(
+        within(PLAN_MS).runs.$post({
+          json: { ...manifest, allowMissing: [...(manifest.allowMissing ?? [])] },
+        }),
+      ),
     runs: () => unwrap(v1.runs.$get()),
     run: (id: string) => unwrap(v1.runs[':id'].$get({ param: { id: encode(id) } })),
     cancelRun: (id: string) => unwrap(v1.runs[':id'].cancel.$post({ param: { id: encode(id) } })),

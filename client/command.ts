@@ -31,12 +31,15 @@ export type CommandArgument = { readonly name: string; readonly summary: string;
 /** `flags` as commander reads them: `-f, --follow`, `--tail <n>`. */
 export type CommandOption = { readonly flags: string; readonly summary: string }
 
+/** What commander reads: a text, a flag, or several texts (`<subject...>`). */
+export type OptionValue = string | boolean | readonly string[]
+
 export type Environment = Readonly<Record<string, string | undefined>>
 
 /** One call of a command: what the user asked for, and what the command may use. */
 export type Call = {
   readonly args: readonly string[]
-  readonly options: Readonly<Record<string, string | boolean | undefined>>
+  readonly options: Readonly<Record<string, OptionValue | undefined>>
   readonly context: string | undefined
   readonly environment: Environment
   /** Every command there is. */
@@ -57,6 +60,12 @@ export const argument = (call: Call, index: number): string => call.args[index] 
 export const textOption = (call: Call, name: string): string | undefined => {
   const value = call.options[name]
   return typeof value === 'string' ? value : undefined
+}
+
+/** The values of an option that takes several. */
+export const listOption = (call: Call, name: string): readonly string[] => {
+  const value = call.options[name]
+  return Array.isArray(value) ? (value as readonly string[]) : []
 }
 
 export const flagOption = (call: Call, name: string): boolean => call.options[name] === true

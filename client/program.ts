@@ -1,7 +1,7 @@
 import { Command as Parser, CommanderError, Option } from 'commander'
 import { AgentError } from '../shared/contract/errors.ts'
 import { parseDuration } from '../shared/contract/units.ts'
-import type { Command } from './command.ts'
+import type { Command, OptionValue } from './command.ts'
 import { COMMAND_GROUPS } from './command.ts'
 import { COMMANDS, FAMILIES } from './commands/all.ts'
 import { EXIT_TABLE } from './exit.ts'
@@ -14,7 +14,7 @@ export type Chosen =
       readonly kind: 'command'
       readonly command: Command
       readonly args: readonly string[]
-      readonly options: Readonly<Record<string, string | boolean | undefined>>
+      readonly options: Readonly<Record<string, OptionValue | undefined>>
       readonly context: string | undefined
       readonly json: boolean
       readonly colour: boolean
@@ -50,7 +50,7 @@ export const parseArguments = (argv: readonly string[]): Chosen => {
 }
 
 type GlobalFlags = { context?: string; json?: boolean; color: boolean; timeout?: string }
-type Choose = (command: Command, args: readonly string[], options: Record<string, string | boolean>) => void
+type Choose = (command: Command, args: readonly string[], options: Record<string, OptionValue>) => void
 
 const buildProgram = (written: string[], choose: Choose): Parser => {
   const program = new Parser('agentctl')

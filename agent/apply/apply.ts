@@ -6,6 +6,7 @@ import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planBudget } from '../budget/planned-budget.ts'
 import { usableWebhook } from '../notify/check-webhook.ts'
 import { carryOut } from './carry-out.ts'
+import { planWithout } from './do-without.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { Plan } from './make-plan.ts'
@@ -14,7 +15,19 @@ import type { Rooms } from './rooms.ts'
 import type { Runs } from './runs.ts'
 
 /** A manifest as it came: its text, and the name of its file for messages. */
-export type ManifestText = { readonly manifest: string; readonly file: string }
+export type ManifestText = {
+  readonly manifest: string
+  readonly file: string
+  /** Subjects of the plan's errors that the run may do without. */
+  readonly allowMissing?: readonly string[]
+}
+
+/** A run that was accepted, with the plan it carries out; null where it was under way already. */
+export type Started = {
+  readonly run: RunRecord
+  readonly joined: boolean
+  readonly plan: PlanRecord | null
+}
 
 /** One run at a time: applying again joins it, applying something else is refused until it ends. */
 export type Apply = {
@@ -23,7 +36,7 @@ export type Apply = {
    * Resolves once the plan is accepted; the run goes on by itself.
    * @throws AgentError invalid_manifest, plan_has_errors (with every problem; nothing was changed), busy
    */
-  readonly start: (text: ManifestText) => Promise<{ readonly run: RunRecord; readonly joined: boolean }>
+  readonly start: (text: ManifestText) => Promise<Started>
   /** @throws AgentError not_found */
   readonly cancel: (id: string) => RunRecord
   /** Before anything else: checkpoints are copied from the first second, whatever becomes of the plan. */
@@ -38,7 +51,7 @@ type Active = {
   readonly id: string
   readonly digest: string
   readonly abort: AbortController
-  readonly accepted: Promise<RunRecord>
+  readonly accepted: Promise<Omit<Started, 'joined'>>
   readonly ended: Promise<void>
 }
 
@@ -54,11 +67,12 @@ export const createApply = (deps: {
   const execute = (run: RunRecord, text: ManifestText): Active => {
     const abort = new AbortController()
     const signal = AbortSignal.any([abort.signal, deps.shutdown])
-    const accepted = Promise.withResolvers<RunRecord>()
+    const accepted = Promise.withResolvers<Omit<Started, 'joined'>>()
     const work = async (): Promise<void> => {
       try {
         const plan = await acceptPlan(text, { rooms, signal })
-        accepted.resolve(runs.move(run.id, 'provisioning', { problems: plan.problems }))
+        const moved = runs.move(run.id, 'provisioning', { problems: plan.problems })
+        accepted.resolve({ run: moved, plan: plan.record })
         watchOver(plan.manifest, rooms)
         const outcome = await carryOut(plan, {
           rooms,
@@ -100,13 +114,22 @@ export const createApply = (deps: {
     },
     start: async (text) => {
       const { manifest, digest } = readManifest(text, rooms.secrets)
-      if (active?.digest === digest) return { run: await active.accepted, joined: true }
+      if (active?.digest === digest) {
+        const { run } = await active.accepted
+        return { run, joined: true, plan: null }
+      }
       if (active !== undefined)
         throw new AgentError('busy', `run ${active.id} is under way with another manifest`, {
           hint: `Wait for it to end, or cancel it: agentctl run cancel ${active.id}.`,
         })
-      const run = runs.create({ digest, name: manifest.name, text: text.manifest, file: text.file })
-      return { run: await execute(run, text).accepted, joined: false }
+      const run = runs.create({
+        digest,
+        name: manifest.name,
+        text: text.manifest,
+        file: text.file,
+        allowMissing: text.allowMissing ?? [],
+      })
+      return { ...(await execute(run, text).accepted), joined: false }
     },
     cancel: (id) => {
       const run = runs.get(id)
@@ -118,7 +141,7 @@ export const createApply = (deps: {
       const last = runs.manifest()
       if (last === undefined) return
       try {
-        const text = { manifest: last.text, file: last.file }
+        const text = { manifest: last.text, file: last.file, allowMissing: last.allowMissing }
         const { manifest } = readManifest(text, rooms.secrets)
         rooms.sync.configure(planSyncs(manifest))
         watchOver(manifest, rooms)
@@ -132,7 +155,7 @@ export const createApply = (deps: {
       const run = runs.current()
       const last = runs.manifest()
       if (run === undefined || last === undefined || run.state === 'cancelled') return
-      const text = { manifest: last.text, file: last.file }
+      const text = { manifest: last.text, file: last.file, allowMissing: last.allowMissing }
       if (isFinalRunState(run.state)) {
         execute(runs.create({ ...last, file: last.file }), text)
       } else {
@@ -158,7 +181,12 @@ const acceptPlan = async (
   text: ManifestText,
   context: { readonly rooms: Rooms; readonly signal: AbortSignal },
 ): Promise<Plan> => {
-  const plan = await makePlan(readManifest(text, context.rooms.secrets), { ...context, write: true })
+  const { allowMissing = [] } = text
+  const plan = await planWithout(readManifest(text, context.rooms.secrets), {
+    ...context,
+    allowMissing,
+    write: true,
+  })
   const errors = plan.problems.filter((problem) => problem.severity === 'error')
   if (errors.length > 0)
     throw new AgentError(

@@ -47,7 +47,7 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
   if (hasError(problems)) return { state: 'failed', problems }
   // What is optional and missing is told on every status, so that a half-provisioned box never looks fine.
   const isMissing = ({ code }: Problem) => files.length > 0 || DEGRADING.includes(code)
-  return { state: problems.some(isMissing) ? 'degraded' : 'ready', problems }
+  return { state: plan.isPartial || problems.some(isMissing) ? 'degraded' : 'ready', problems }
 }
 
 /** Warnings that say that something wanted is not there. */

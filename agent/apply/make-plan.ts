@@ -30,6 +30,8 @@ export type Plan = {
   readonly python: PythonPlan | null
   readonly syncs: readonly PlannedSync[]
   readonly problems: readonly Problem[]
+  /** Something that was asked for is left out, as the user allowed: the run is going to be degraded. */
+  readonly isPartial: boolean
   readonly record: PlanRecord
 }
 
@@ -85,6 +87,7 @@ export const makePlan = async (
     python: python.plan,
     syncs,
     problems,
+    isPartial: false,
     record: {
       problems,
       changes: {

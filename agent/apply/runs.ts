@@ -15,12 +15,17 @@ export type StoredManifest = {
   readonly text: string
   /** The name of the file it came from, for messages. */
   readonly file: string
+  /** Subjects that its run was told to do without. */
+  readonly allowMissing: readonly string[]
   readonly appliedAt: string
 }
 
 /** The record of every attempt. A run that was refused at plan time changed nothing and never becomes “the” run. */
 export type Runs = {
-  readonly create: (manifest: Omit<StoredManifest, 'appliedAt'>) => RunRecord
+  readonly create: (
+    manifest: Omit<StoredManifest, 'appliedAt' | 'allowMissing'> &
+      Partial<Pick<StoredManifest, 'allowMissing'>>,
+  ) => RunRecord
   readonly get: (id: string) => RunRecord | undefined
   readonly list: (limit: number) => readonly RunRecord[]
   /** The run the box stands for: the newest that was not refused, else the newest. */
@@ -47,6 +52,7 @@ type Row = {
   ended_at: string | null
   problems: string
   progress: string
+  allow_missing: string
 }
 
 type ManifestRow = { digest: string; name: string; text: string; file: string; applied_at: string }
@@ -68,6 +74,10 @@ export const createRuns = (deps: {
   )
   const manifestOf = db.prepare<[string], ManifestRow>('SELECT * FROM manifests WHERE digest = ?')
 
+  const allowedOf = db.prepare<[string], Pick<Row, 'allow_missing'>>(
+    'SELECT allow_missing FROM runs WHERE id = ?',
+  )
+
   const required = (id: string): RunRecord => {
     const row = byId.get(id)
     if (row === undefined) throw new AgentError('not_found', `there is no run ${id}`)
@@ -87,12 +97,15 @@ export const createRuns = (deps: {
           `INSERT INTO manifests (digest, name, text, file, applied_at) VALUES (?, ?, ?, ?, ?)
            ON CONFLICT (digest) DO UPDATE SET applied_at = excluded.applied_at, file = excluded.file`,
         ).run(manifest.digest, manifest.name, manifest.text, manifest.file, now)
-        db.prepare('INSERT INTO runs (id, digest, state, started_at, progress) VALUES (?, ?, ?, ?, ?)').run(
+        db.prepare(
+          'INSERT INTO runs (id, digest, state, started_at, progress, allow_missing) VALUES (?, ?, ?, ?, ?, ?)',
+        ).run(
           id,
           manifest.digest,
           'planning',
           now,
           JSON.stringify(NO_PROGRESS),
+          JSON.stringify(manifest.allowMissing ?? []),
         )
       }).immediate()
       deps.report({
@@ -111,9 +124,10 @@ export const createRuns = (deps: {
     manifest: () => {
       const run = current()
       const row = run && manifestOf.get(run.manifest.digest)
-      if (row === undefined) return undefined
+      if (run === undefined || row === undefined) return undefined
       const { applied_at: appliedAt, ...manifest } = row
-      return { ...manifest, appliedAt }
+      const allowed = allowedOf.get(run.id)?.allow_missing ?? '[]'
+      return { ...manifest, appliedAt, allowMissing: z.array(z.string()).parse(JSON.parse(allowed)) }
     },
     knows: (digest) => manifestOf.get(digest) !== undefined,
     move: (id, state, change = {}) => {

@@ -16,6 +16,7 @@ import type {
   PlanRecord,
 } from '../../shared/contract/records.ts'
 import type { AuditRecord } from '../../shared/contract/audit-record.ts'
+import type { ManifestText, Started } from '../apply/apply.ts'
 import type { GuardedPython } from '../apply/guarded-python.ts'
 import type { PullRequest, Pulled } from '../apply/pull-model.ts'
 import type { Journal } from '../apply/journal.ts'
@@ -23,16 +24,13 @@ import type { Runs } from '../apply/runs.ts'
 import type { SecretFile } from '../platform/secret-file.ts'
 import type { Tokens } from './tokens.ts'
 
-/** A manifest as a client sends it: its text, and the name of its file for the messages. */
-export type ManifestText = { readonly manifest: string; readonly file: string }
-
 /** What the routes may do to the box: the rooms, seen through the few calls that the API needs. */
 export type Box = {
   readonly version: string
   status(): Promise<StatusRecord>
   plan(manifest: ManifestText, signal: AbortSignal): Promise<PlanRecord>
   /** Resolves once the plan is accepted; the run goes on by itself. */
-  apply(manifest: ManifestText): Promise<{ run: RunRecord; joined: boolean }>
+  apply(manifest: ManifestText): Promise<Started>
   cancel(runId: string): RunRecord
   /** The run that the box stands for, with its progress as it is now. */
   currentRun(): RunRecord | undefined

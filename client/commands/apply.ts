@@ -2,10 +2,11 @@ import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { RunRecord } from '../../shared/contract/records.ts'
 import { formatDuration } from '../../shared/contract/units.ts'
 import type { Call, Command } from '../command.ts'
-import { argument, flagOption } from '../command.ts'
+import { argument, flagOption, listOption } from '../command.ts'
 import { asAgentError } from '../exit.ts'
 import { followRun, runFailure } from '../follow-run.ts'
 import { readManifestText } from '../manifest-text.ts'
+import { showPlan } from '../output/plan-screen.ts'
 import { stateText } from '../output/rows.ts'
 
 export const apply: Command = {
@@ -13,14 +14,25 @@ export const apply: Command = {
   group: 'Manifests and runs',
   summary: 'bring the box to the manifest, following progress; safe to repeat',
   arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
-  options: [{ flags: '-d, --detach', summary: 'return as soon as the run has begun' }],
+  options: [
+    { flags: '-d, --detach', summary: 'return as soon as the run has begun' },
+    {
+      flags: '--allow-missing <subject...>',
+      summary: 'do without these, where the plan has an error about them; the run is degraded then',
+    },
+  ],
   run: async (call) => {
     const { output } = call
     const manifest = await readManifestText(argument(call, 0))
     const api = await call.api()
     // Events after this one belong to the run; what the stream tells before the answer is not lost.
     const { events } = await api.events({ limit: 1 })
-    const { run, joined } = await api.startRun(manifest)
+    const allowMissing = listOption(call, 'allowMissing')
+    const { run, joined, plan } = await api.startRun({ ...manifest, allowMissing })
+    if (plan !== null) {
+      showPlan(plan, output)
+      if (!output.json) output.problems(plan.problems)
+    }
     output.note(`run ${run.id} ${joined ? 'was under way already; following it' : 'has begun'}`)
     if (flagOption(call, 'detach')) {
       if (output.json) output.document({ run })

@@ -1,29 +1,41 @@
 import type { PlanRecord } from '../../shared/contract/records.ts'
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
-import { formatDuration, formatSize } from '../../shared/contract/units.ts'
-import type { Command } from '../command.ts'
-import { argument } from '../command.ts'
+import { parseSpeed } from '../../shared/contract/units.ts'
+import { ASSUMED_BYTES_PER_SECOND, estimateDownloads, rateOf } from '../../shared/preflight/estimate.ts'
+import type { ManifestText } from '../api.ts'
+import type { Call, Command } from '../command.ts'
+import { argument, flagOption, textOption } from '../command.ts'
 import { readManifestText } from '../manifest-text.ts'
-import type { Output } from '../output/output.ts'
-import { orDash } from '../output/rows.ts'
-import { tableLines } from '../output/table.ts'
-import { bold, dim, yellow } from '../output/text.ts'
+import { showPlan } from '../output/plan-screen.ts'
 
 export const plan: Command = {
   name: 'plan',
   group: 'Manifests and runs',
   summary: 'every problem and every change, nothing done',
   arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
+  options: [
+    {
+      flags: '--local',
+      summary: 'without a box: tokens, licences, sources and sizes, as this machine can tell',
+    },
+    {
+      flags: '--speed <speed>',
+      summary: 'the line that the estimate assumes: 500Mbit/s (1Gbit/s by default)',
+    },
+    { flags: '--rate <usd>', summary: 'US dollars an hour; by default what the manifest says' },
+  ],
   run: async (call) => {
+    const rates = { bytesPerSecond: speedOf(call), usdPerHour: rateOption(call) }
     const manifest = await readManifestText(argument(call, 0))
-    const api = await call.api()
-    const record = await api.plan(manifest)
+    const record = flagOption(call, 'local')
+      ? await planHere(manifest, { call, rates })
+      : await estimateAgain(await (await call.api()).plan(manifest), { manifest, rates })
     const errors = record.problems.filter((problem) => problem.severity === 'error').length
     if (call.output.json) {
       call.output.document(record)
       return errors > 0 ? EXIT.refused : EXIT.done
     }
-    showChanges(record, call.output)
+    showPlan(record, call.output)
     if (errors > 0)
       throw new AgentError(
         'plan_has_errors',
@@ -37,39 +49,53 @@ export const plan: Command = {
   },
 }
 
-const showChanges = ({ changes, estimate, unchecked }: PlanRecord, output: Output): void => {
-  const { downloads, python, processes } = changes
-  const changed = [...downloads, ...processes].some((change) => change.action !== 'keep') || python.length > 0
-  if (!changed) output.line('nothing would change')
-  const tables = [
-    tableLines(
-      ['DOWNLOAD', 'ACTION', 'SIZE', 'SOURCE'],
-      downloads.map((file) => [
-        file.to,
-        actionText(file.action),
-        file.sizeBytes === null ? 'unknown' : formatSize(file.sizeBytes),
-        file.source,
-      ]),
-    ),
-    tableLines(
-      ['PACKAGE', 'FROM', 'TO'],
-      python.map((change) => [change.name, orDash(change.from), change.to]),
-    ),
-    tableLines(
-      ['PROCESS', 'ACTION'],
-      processes.map((change) => [change.name, actionText(change.action)]),
-    ),
-  ]
-  tables.filter((lines) => lines.length > 0).forEach((lines) => output.lines([...lines, []]))
-  if (changed) output.line(dim('estimate  '), estimateText(estimate))
-  unchecked.forEach((what) => output.line(yellow('unchecked '), what))
+type Rates = { readonly bytesPerSecond: number | undefined; readonly usdPerHour: number | undefined }
+
+const planHere = async (
+  manifest: ManifestText,
+  { call, rates }: { readonly call: Call; readonly rates: Rates },
+): Promise<PlanRecord> => {
+  const { planLocally } = await import('../plan/plan-locally.ts')
+  return planLocally(manifest, {
+    environment: call.environment,
+    signal: call.longSignal,
+    bytesPerSecond: rates.bytesPerSecond ?? ASSUMED_BYTES_PER_SECOND,
+    usdPerHour: rates.usdPerHour,
+  })
 }
 
-const actionText = (action: string) => (action === 'keep' ? dim(action) : bold(action))
+/** The box’s own estimate, unless the user knows better. */
+const estimateAgain = async (
+  record: PlanRecord,
+  { manifest, rates }: { readonly manifest: ManifestText; readonly rates: Rates },
+): Promise<PlanRecord> => {
+  if (rates.bytesPerSecond === undefined && rates.usdPerHour === undefined) return record
+  const { parseManifest } = await import('../../shared/manifest/parse-manifest.ts')
+  const parsed = parseManifest(manifest.manifest, { file: manifest.file })
+  return {
+    ...record,
+    estimate: estimateDownloads(record.estimate.downloadBytes, {
+      bytesPerSecond: rates.bytesPerSecond ?? ASSUMED_BYTES_PER_SECOND,
+      usdPerHour: rates.usdPerHour ?? rateOf(parsed.manifest),
+    }),
+  }
+}
 
-const estimateText = ({ downloadBytes, seconds, usd }: PlanRecord['estimate']): string =>
-  [
-    downloadBytes === null ? 'an unknown amount to download' : `${formatSize(downloadBytes)} to download`,
-    ...(seconds === null ? [] : [formatDuration(seconds * 1000)]),
-    ...(usd === null ? [] : [`$${usd.toFixed(2)}`]),
-  ].join(', ')
+const speedOf = (call: Call): number | undefined => {
+  const text = textOption(call, 'speed')
+  if (text === undefined) return undefined
+  const bytesPerSecond = parseSpeed(text)
+  if (bytesPerSecond !== undefined && bytesPerSecond > 0) return bytesPerSecond
+  throw new AgentError('usage', `--speed: ${text} is not a speed`, {
+    hint: 'Write 500Mbit/s, 1Gbit/s or 60MB/s.',
+  })
+}
+
+const rateOption = (call: Call): number | undefined => {
+  const text = textOption(call, 'rate')
+  if (text === undefined) return undefined
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text)
+  throw new AgentError('usage', `--rate: ${text} is not a price`, {
+    hint: 'Write US dollars an hour, like 0.60.',
+  })
+}

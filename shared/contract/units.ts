@@ -19,6 +19,15 @@ export const parseSize = (text: string): number | undefined => {
   return Number.isSafeInteger(Math.round(bytes)) ? Math.round(bytes) : undefined
 }
 
+/** Bytes a second of `500Mbit/s`, `1Gbps` or `60MB/s`; undefined when it is not a speed. */
+export const parseSpeed = (text: string): number | undefined => {
+  const bits = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit\/s|bps)$/i.exec(text.trim())
+  if (!bits) return /\/s$/.test(text.trim()) ? parseSize(text.trim().slice(0, -2)) : undefined
+  return (Number(bits[1]) * (BIT_UNITS[(bits[2] ?? '').toLowerCase()] ?? Number.NaN)) / 8
+}
+
+const BIT_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9 }
+
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { s: 1e3, m: 6e4, h: 36e5, d: 864e5 }
 
 /** Milliseconds of `90s`, `2m`, `1h30m`, `2d`; undefined when it is not a duration. */

@@ -139,6 +139,13 @@ export const decideSources = <File extends SourcedFile>(
           ? [`${TOKEN_NAMES[kind]}: whether the hub accepts it (${fact.why})`]
           : []
       }),
+      ...files.flatMap(({ file }) =>
+        file.sizeBytes === null &&
+        !wanted.isProven(file) &&
+        file.from.some((one) => facts.sources.get(one)?.state === 'answers')
+          ? [`the size of ${file.to}: no source publishes it`]
+          : [],
+      ),
       ...git.unchecked,
     ],
   }
@@ -162,10 +169,12 @@ const withTokens = (
 /** Refusals that a licence or a token cures; others of the built-in list may be a list that has grown old. */
 const OF_ACCESS: readonly Problem['code'][] = ['gated', 'bad_token', 'login_required']
 
-const checkAccess = (manifest: Manifest, context: SourcesContext): readonly CausedProblem[] =>
-  lazyAccess(manifest).flatMap(({ reference, reason }) => {
+const checkAccess = (manifest: Manifest, context: SourcesContext): readonly CausedProblem[] => {
+  const fetched = manifest.downloads.flatMap((one) => ('to' in one ? one.from : [one.snapshot]))
+  return lazyAccess(manifest).flatMap(({ reference, reason }) => {
     const fact = context.sources.get(reference)
-    if (fact?.state !== 'refused') return []
+    // What is fetched anyway was told as that.
+    if (fact?.state !== 'refused' || fetched.includes(reference)) return []
     const { code, message, hint } = fact.problem
     const why = reason ?? 'a program fetches it by itself (requires.access)'
     return [
@@ -179,6 +188,7 @@ const checkAccess = (manifest: Manifest, context: SourcesContext): readonly Caus
       },
     ]
   })
+}
 
 const laterOf = (
   manifest: Manifest,

@@ -161,7 +161,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
     },
     apply: () => {
       refuse()
-      return Promise.resolve({ run: current(), joined: false })
+      return Promise.resolve({ run: current(), joined: false, plan: null })
     },
     cancel: () => current(),
     currentRun: () => records.run,

@@ -11,6 +11,13 @@ const ManifestText = z.object({
     .describe('the text of the manifest'),
   file: z.string().max(4096).default('manifest.yaml').describe('its file name, for messages'),
 })
+const RunRequest = ManifestText.extend({
+  allowMissing: z
+    .array(z.string().max(4096))
+    .max(1000)
+    .default([])
+    .describe('subjects of errors in the plan that the run may do without; it is degraded then'),
+})
 const Id = z.object({ id: z.string() })
 const One = z.object({ run: RunRecord })
 
@@ -31,11 +38,11 @@ export const runRoutes = (box: Box) =>
         method: 'post',
         path: '/runs',
         summary: 'Bring the box to a manifest',
-        request: { body: jsonBody(ManifestText) },
+        request: { body: jsonBody(RunRequest) },
         responses: {
           202: json(
-            One.extend({ joined: z.boolean() }),
-            'The run; joined is true when it was under way already',
+            One.extend({ joined: z.boolean(), plan: PlanRecord.nullable() }),
+            'The run and its plan; joined is true, and the plan null, when it was under way already',
           ),
         },
       }),

@@ -29,6 +29,7 @@ describe.skipIf(missing !== undefined)(
             digest: 'd',
             name: 'demo',
             file: 'demo.yaml',
+            allowMissing: [],
             appliedAt: '2026-11-21T10:00:00.000Z',
             text: `version: 1\nname: demo\npython:\n  interpreter: ${world.interpreter}\n  imports: [numpy]\n`,
           }),
