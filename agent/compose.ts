@@ -29,7 +29,9 @@ import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
 import type { Box } from './http/box.ts'
 import { ensureLocalToken } from './http/local-token.ts'
-import { serveOnSocket } from './http/serve.ts'
+import { takeInjectedToken, TOKEN_HASH_VARIABLE } from './http/injected-token.ts'
+import { serve } from './http/serve.ts'
+import { loadTlsIdentity } from './http/tls-identity.ts'
 import { createTokens } from './http/tokens.ts'
 import { aborted } from './platform/aborted.ts'
 import { createNotify } from './notify/notify.ts'
@@ -231,6 +233,13 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   // the API
   const tokens = createTokens({ db, clock, report })
   ensureLocalToken(stateFolder, tokens)
+  try {
+    takeInjectedToken(secrets.get(TOKEN_HASH_VARIABLE), { tokens, db })
+  } catch (error) {
+    log.error('no token was taken from the environment', { error: String(error) })
+    problems.push(problemFrom(error, TOKEN_HASH_VARIABLE, 'warning'))
+  }
+  const identity = config.tls.length === 0 ? undefined : loadTlsIdentity(stateFolder)
   const currentRun = () => {
     const run = runs.current()
     return run && withProgress(run, downloads.progress())
@@ -281,6 +290,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     runs,
     journal,
     tokens,
+    tls: identity ? { spkiPin: identity.spkiPin, ports: config.tls.map(({ port }) => port) } : null,
     secrets: {
       ...secretFile,
       set: (name, value) => {
@@ -319,16 +329,24 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     budget,
     openWork,
   }
-  const app = createApp(box, log)
+  const app = createApp(box, { log, clock })
 
   return {
     /** Runs until the signal given to compose aborts. */
     run: async (): Promise<void> => {
       apply.resumeServices()
       // The API answers before the box is looked after, so that a slow start is visible.
-      const servers = await Promise.all(config.sockets.map((path) => serveOnSocket(app, path)))
+      const servers = await Promise.all([
+        ...config.sockets.map((path) => serve(app, { kind: 'unix', path })),
+        ...(identity ? config.tls.map((at) => serve(app, { kind: 'tls', ...at, identity })) : []),
+      ])
       report({ type: 'agent.started', subject: agentId, data: { version: VERSION, pid: process.pid } })
-      log.info('agentd is ready', { version: VERSION, sockets: config.sockets })
+      log.info('agentd is ready', {
+        version: VERSION,
+        sockets: config.sockets,
+        // Public: whoever has no ssh reads the pin here.
+        ...(identity ? { tls: config.tls, spkiPin: identity.spkiPin } : {}),
+      })
       const services = superviseServices(
         [
           ...processes.services,

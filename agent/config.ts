@@ -12,11 +12,15 @@ export type AgentConfig = {
   readonly runFolder: string
   /** Unix socket paths. */
   readonly sockets: readonly string[]
+  /** Ports that speak TLS; none unless asked for. */
+  readonly tls: readonly TlsAddress[]
   /** A file or an https address to apply at boot; null for the last one. */
   readonly manifest: string | null
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly searchPath: string
 }
+
+export type TlsAddress = { readonly host: string; readonly port: number }
 
 export type Invocation =
   | { readonly command: 'serve'; readonly config: AgentConfig }
@@ -28,11 +32,12 @@ export type Invocation =
 const MAX_SOCKET_PATH_BYTES = 107
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
-export const USAGE = `usage: agentd [--home DIR] [--listen unix:PATH]… [--manifest FILE or URL]
+export const USAGE = `usage: agentd [--home DIR] [--listen unix:PATH or tls://HOST:PORT]… [--manifest FILE or URL]
        agentd pair --json [--scope read|operate|admin] [--name NAME]
        agentd --version
 
 Each flag has an environment variable: AGENT_HOME, AGENT_LISTEN (comma-separated), AGENT_MANIFEST.
+With --listen tls://0.0.0.0:PORT the API is also served on a port, over TLS 1.3; docs/connect.md says how to pair with it.
 Without --home the state is in /var/lib/gpu-agent and the sockets in /run/gpu-agent.`
 
 /**
@@ -89,7 +94,10 @@ const configFrom = (flags: Flags, environment: AgentConfig['environment']): Agen
   const home = given === undefined || given === '' ? null : resolve(given)
   const runFolder = home === null ? '/run/gpu-agent' : join(home, 'run')
   const listen = flags.listen ?? environment['AGENT_LISTEN']?.split(',').filter(Boolean) ?? []
-  const sockets = [...new Set([join(runFolder, 'agent.sock'), ...listen.map(socketPath)])]
+  const places = listen.map(parseListen)
+  const sockets = [
+    ...new Set([join(runFolder, 'agent.sock'), ...places.filter((place) => typeof place === 'string')]),
+  ]
   for (const path of sockets)
     if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES)
       throw new AgentError(
@@ -104,17 +112,22 @@ const configFrom = (flags: Flags, environment: AgentConfig['environment']): Agen
     stateFolder: home === null ? '/var/lib/gpu-agent' : join(home, 'state'),
     runFolder,
     sockets,
+    tls: places.filter((place) => typeof place !== 'string'),
     manifest: flags.manifest ?? environment['AGENT_MANIFEST'] ?? null,
     environment,
     searchPath: environment['PATH'] ?? DEFAULT_PATH,
   }
 }
 
-const socketPath = (listen: string): string => {
-  if (listen.startsWith('unix:/')) return listen.slice('unix:'.length)
-  if (listen.startsWith('tls://'))
-    throw new AgentError('not_supported', `this version does not listen on ${listen}`, {
-      hint: 'Use the unix socket; reach it through ssh.',
-    })
-  throw new AgentError('usage', `--listen ${listen} is neither unix:/PATH nor tls://HOST:PORT`)
+/** A socket's path, or where to speak TLS. */
+const parseListen = (text: string): string | TlsAddress => {
+  if (text.startsWith('unix:/')) return text.slice('unix:'.length)
+  const { ip, name, port = '' } = TLS.exec(text)?.groups ?? {}
+  const host = ip ?? name
+  if (host !== undefined && Number(port) >= 1 && Number(port) <= 65_535) return { host, port: Number(port) }
+  throw new AgentError('usage', `--listen ${text} is neither unix:/PATH nor tls://HOST:PORT`, {
+    hint: 'Write unix:/run/gpu-agent/other.sock, or tls://0.0.0.0:8443.',
+  })
 }
+
+const TLS = /^tls:\/\/(?:\[(?<ip>[0-9A-Fa-f:.]+)\]|(?<name>[A-Za-z0-9][A-Za-z0-9._-]*)):(?<port>\d{1,5})$/

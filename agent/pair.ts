@@ -8,7 +8,7 @@ import type { Scope } from '../shared/contract/states.ts'
 import type { AgentConfig } from './config.ts'
 import { errnoOf, errorText } from './platform/files.ts'
 
-/** What `agentd pair --json` prints. `spkiPin` is null: this agent listens on no TLS port. */
+/** What `agentd pair --json` prints. `spkiPin` and `tlsPort` are null where it listens on no port. */
 export type Pairing = {
   readonly agentId: string
   readonly tokenId: string
@@ -16,11 +16,19 @@ export type Pairing = {
   readonly scope: Scope
   readonly spkiPin: string | null
   readonly version: string
+  readonly tlsPort: number | null
   /** Where the agent listens, so that a client that came through ssh knows what to forward. */
   readonly socket: string
 }
 
-const Created = z.object({ id: z.string(), token: z.string() })
+const Created = z.object({
+  id: z.string(),
+  token: z.string(),
+  tls: z
+    .object({ spkiPin: z.string(), ports: z.array(z.number()) })
+    .nullable()
+    .default(null),
+})
 
 /**
  * Makes a token through the running agent, with the local token as proof: whoever may read that file owns the box.
@@ -41,8 +49,9 @@ export const pair = async (
     tokenId: created.id,
     token: created.token,
     scope: wanted.scope,
-    spkiPin: null,
+    spkiPin: created.tls?.spkiPin ?? null,
     version: agent.version,
+    tlsPort: created.tls?.ports[0] ?? null,
     socket: socketPath,
   }
 }

@@ -124,7 +124,8 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
     removeSecret: (name: string) => unwrap(v1.secrets[':name'].$delete({ param: { name: encode(name) } })),
 
     tokens: () => unwrap(v1.tokens.$get()),
-    createToken: (token: { name: string; scope: Scope }) => unwrap(v1.tokens.$post({ json: token })),
+    createToken: (token: { name: string; scope: Scope; expiresAt: string | null }) =>
+      unwrap(v1.tokens.$post({ json: token })),
     revokeToken: (id: string) => unwrap(v1.tokens[':id'].$delete({ param: { id: encode(id) } })),
 
     /** The output of a process as bytes, with its terminal sequences; `x-log-offset` is its first byte's offset. */

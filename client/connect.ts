@@ -1,9 +1,10 @@
+import { AgentError } from '../shared/contract/errors.ts'
 import type { Api } from './api.ts'
 import { createApi } from './api.ts'
 import type { Environment } from './command.ts'
 import { createConnection } from './connection.ts'
 import type { Box } from './context/resolve-box.ts'
-import type { SshTarget, Target } from './context/target.ts'
+import type { HttpsTarget, SshTarget, Target } from './context/target.ts'
 import { targetText } from './context/target.ts'
 import type { Transport } from './transport.ts'
 import { createUnixTransport } from './transport.ts'
@@ -31,18 +32,38 @@ export const connect = (
     timeoutMs,
   })
 
-const transportTo = (target: Target, environment: Environment): Transport =>
-  target.kind === 'unix' ? createUnixTransport(target.path) : createSshTransport(target, environment)
-
-/** What ssh needs is loaded when a request is sent: most commands are about a box that is connected already. */
-const createSshTransport = (target: SshTarget, environment: Environment): Transport => {
-  let made: Promise<Transport> | undefined
-  const make = async (): Promise<Transport> => {
-    const [{ createTunnelTransport }, { tunnelPlaces }] = await Promise.all([
-      import('./tunnel/transport.ts'),
-      import('./tunnel/places.ts'),
-    ])
-    return createTunnelTransport({ target, environment, places: tunnelPlaces(target, environment) })
+const transportTo = (target: Target, environment: Environment): Transport => {
+  switch (target.kind) {
+    case 'unix':
+      return createUnixTransport(target.path)
+    case 'https':
+      return whenUsed(() => tlsTransport(target))
+    case 'ssh':
+      return whenUsed(() => sshTransport(target, environment))
   }
+}
+
+/** What a way needs is loaded when a request is sent, so that a command about a box of this machine starts fast. */
+const whenUsed = (make: () => Promise<Transport>): Transport => {
+  let made: Promise<Transport> | undefined
   return async (request) => (await (made ??= make()))(request)
+}
+
+const sshTransport = async (target: SshTarget, environment: Environment): Promise<Transport> => {
+  const [{ createTunnelTransport }, { tunnelPlaces }] = await Promise.all([
+    import('./tunnel/transport.ts'),
+    import('./tunnel/places.ts'),
+  ])
+  return createTunnelTransport({ target, environment, places: tunnelPlaces(target, environment) })
+}
+
+const tlsTransport = async (target: HttpsTarget): Promise<Transport> => {
+  const { host, port, pin } = target
+  const label = targetText(target)
+  if (pin === undefined)
+    throw new AgentError('usage', `${label}: the pin of its certificate is not known here`, {
+      hint: `Pair with it: agentctl pair ${label} --pin PIN; or set AGENTCTL_PIN.`,
+    })
+  const { createTlsTransport } = await import('./tls/transport.ts')
+  return createTlsTransport({ at: { host, port }, pin, label })
 }

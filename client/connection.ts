@@ -1,10 +1,8 @@
-import { connect } from 'node:net'
-import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import type { ErrorCode, Problem } from '../shared/contract/errors.ts'
 import { AgentError, isErrorCode } from '../shared/contract/errors.ts'
 import { errnoOf } from './exit.ts'
-import type { Reply, Transport } from './transport.ts'
+import type { Connect, Reply, Transport } from './transport.ts'
 
 /** One call of the API, before the token and the deadline are added. */
 export type Ask = {
@@ -33,7 +31,7 @@ export type Connection = {
 export type Way = {
   readonly label: string
   /** A fresh connection to the agent. */
-  readonly connect: () => Socket
+  readonly connect: Connect
   readonly authorization: Readonly<Record<string, string>>
   /** What an answer that is none of success says. */
   failure(status: number, text: string): AgentError
@@ -92,11 +90,11 @@ export const createConnection = (deps: ConnectionDeps): Connection => {
       withDeadline(ask, async (reply) => ({ status: reply.status, text: await readText(reply.body) })),
     open: (ask) => withDeadline(ask, (reply) => reply),
     way: (ask) =>
-      withDeadline(ask, async ({ body, socketPath }) => {
+      withDeadline(ask, async ({ body, connect }) => {
         await readText(body)
         return {
           label: deps.label,
-          connect: () => connect(socketPath),
+          connect,
           authorization,
           failure: (status, text) => answeredError(status, text, deps),
         }

@@ -1,5 +1,6 @@
-import type { IncomingHttpHeaders } from 'node:http'
+import type { Agent, IncomingHttpHeaders, RequestOptions } from 'node:http'
 import { request as httpRequest } from 'node:http'
+import { connect } from 'node:net'
 import type { Readable } from 'node:stream'
 
 /** One request to the agent, whatever the way there. `path` has its query already. */
@@ -16,21 +17,36 @@ export type Reply = {
   readonly status: number
   readonly headers: IncomingHttpHeaders
   readonly body: Readable
-  /** The socket on this machine that the request went through, whatever lies behind it. */
-  readonly socketPath: string
+  /** Opens another connection the same way, for what is no single request. */
+  readonly connect: Connect
 }
+
+/** As node:http takes it: a connection is returned at once, or given to the callback when it is made. */
+export type Connect = NonNullable<RequestOptions['createConnection']>
 
 /** The way to an agent: sends one request, resolves when the head of the answer is there. Throws node's own errors. */
 export type Transport = (request: TransportRequest) => Promise<Reply>
 
 /** Over a unix socket with node:http alone: nothing else has to be loaded, so that a command starts fast. */
-export const createUnixTransport =
-  (socketPath: string): Transport =>
+export const createUnixTransport = (socketPath: string): Transport =>
+  createTransport({ socketPath }, () => connect(socketPath))
+
+/** Over connections that `open` makes; `agent` keeps those that are free for the next request. */
+export const createTransport =
+  (way: { readonly socketPath: string } | { readonly agent: Agent }, open: Connect): Transport =>
   ({ method, path, headers, body, signal }) =>
     new Promise((resolve, reject) => {
-      const request = httpRequest({ socketPath, method, path, headers, signal }, (response) => {
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response, socketPath })
-      })
+      const request = httpRequest(
+        { ...way, method, path, headers: { host: 'agent', ...headers }, signal },
+        (response) => {
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: response,
+            connect: open,
+          })
+        },
+      )
       request.on('error', reject)
       request.end(body)
     })

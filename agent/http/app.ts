@@ -1,11 +1,14 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
-import { bodyLimit } from 'hono/body-limit'
 import { AgentError } from '../../shared/contract/errors.ts'
+import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import { answerError } from './boundary.ts'
 import type { Box } from './box.ts'
-import { refuseBrowsers, requireToken } from './gate.ts'
-import type { GateVariables } from './gate.ts'
+import { createConnections } from './connections.ts'
+import { createFailureLimit } from './failure-limit.ts'
+import { auditChanges, checkRequest, requireToken } from './gate.ts'
+import type { GateEnv } from './gate.ts'
+import { limitBody } from './request-body.ts'
 import { auditRoutes } from './routes/audit.ts'
 import { budgetRoutes } from './routes/budget.ts'
 import { eventRoutes } from './routes/events.ts'
@@ -20,13 +23,13 @@ import { terminalRoutes } from './routes/terminal.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { isWebPath, webRoutes } from './routes/web.ts'
 import { workflowRoutes } from './routes/workflows.ts'
-
-/** The largest request: a manifest of 4 MiB in a JSON string. */
-const MAX_BODY_BYTES = 5 * 2 ** 20
+import { limitStreams } from './stream-limit.ts'
 
 /** The whole HTTP API. `/healthz` and the API's description are open; everything under /v1 needs a token. */
-export const createApp = (box: Box, log: Log) => {
-  const app = new OpenAPIHono<{ Variables: GateVariables }>()
+export const createApp = (box: Box, deps: { readonly log: Log; readonly clock: Clock }) => {
+  const { log, clock } = deps
+  const connections = createConnections()
+  const app = new OpenAPIHono<GateEnv>()
   app.onError(answerError(log))
   app.notFound((c) => {
     throw new AgentError('not_found', `there is no ${c.req.method} ${c.req.path}`)
@@ -35,16 +38,16 @@ export const createApp = (box: Box, log: Log) => {
     await next()
     c.header('x-agent-version', box.version)
   })
-  app.use(refuseBrowsers)
-  const limitBody = bodyLimit({
-    maxSize: MAX_BODY_BYTES,
-    onError: () => {
-      throw new AgentError('bad_request', `the body is larger than ${MAX_BODY_BYTES} bytes`)
-    },
-  })
-  app.use((c, next) => (isWebPath(c.req.path) ? next() : limitBody(c, next)))
+  app.use(checkRequest)
   app.get('/healthz', (c) => c.json({ status: 'ok', version: box.version }, 200))
-  app.use('/v1/*', requireToken(box.tokens))
+  app.use('/v1/*', auditChanges(box.journal.append))
+  app.use(
+    '/v1/*',
+    requireToken({ tokens: box.tokens, failures: createFailureLimit(clock), connections, log }),
+  )
+  app.use('/v1/*', limitStreams())
+  // The page of a process may take what it likes; it is passed on as it comes.
+  app.use('/v1/*', limitBody(isWebPath))
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
     info: { title: 'gpu-agent', version: box.version, description: 'The API of agentd.' },
@@ -59,7 +62,7 @@ export const createApp = (box: Box, log: Log) => {
     .route('/v1', auditRoutes(box))
     .route('/v1', budgetRoutes(box))
     .route('/v1', eventRoutes(box))
-    .route('/v1', tokenRoutes(box))
+    .route('/v1', tokenRoutes(box, connections))
     .route('/v1', secretRoutes(box))
     .route('/v1', workflowRoutes(box))
     .route('/v1', terminalRoutes(box))

@@ -37,6 +37,8 @@ export type Box = {
   readonly runs: Runs
   readonly journal: Journal
   readonly tokens: Tokens
+  /** Where the agent listens beside its socket, and the pin of its certificate; null when nowhere. */
+  readonly tls: { readonly spkiPin: string; readonly ports: number[] } | null
   readonly secrets: SecretFile
   readonly downloads: { rows(): readonly DownloadRow[] }
   readonly models: {

@@ -5,10 +5,13 @@ import type { Duplex } from 'node:stream'
 /** Takes over the connection of a request to upgrade, once the gate has let it pass; it may be destroyed by then. */
 export type AcceptUpgrade = (incoming: IncomingMessage, socket: Duplex, head: Buffer) => void
 
-/** What a route finds in its environment when the request wants to upgrade: it leaves its own `accept` there. */
-export type UpgradeEnvironment = { readonly upgrade?: { accept?: AcceptUpgrade } }
+/** Where a route that takes a request to upgrade leaves its own `accept`. */
+export type UpgradeSlot = { accept?: AcceptUpgrade }
 
-type Fetch = (request: Request, env: UpgradeEnvironment) => Response | Promise<Response>
+type Fetch = (
+  request: Request,
+  env: { readonly incoming: IncomingMessage; readonly upgrade: UpgradeSlot },
+) => Response | Promise<Response>
 
 /**
  * Sends requests to upgrade (WebSockets) the way of every other request: the same gate, routes and errors. Only where a
@@ -22,9 +25,9 @@ export const serveUpgrades = (server: Server, fetch: Fetch): { closeAll(): void 
     socket.on('error', () => socket.destroy())
     open.add(socket)
     socket.once('close', () => open.delete(socket))
-    const upgrade: { accept?: AcceptUpgrade } = {}
+    const upgrade: UpgradeSlot = {}
     const answer = async (): Promise<void> => {
-      const response = await fetch(requestOf(incoming), { upgrade })
+      const response = await fetch(requestOf(incoming), { incoming, upgrade })
       if (upgrade.accept && response.ok) upgrade.accept(incoming, socket, head)
       else await refuse(socket, response)
     }

@@ -1,7 +1,9 @@
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
+import type { Scope } from '../../shared/contract/states.ts'
 import { SCOPES } from '../../shared/contract/states.ts'
-import type { Command } from '../command.ts'
-import { argument, textOption } from '../command.ts'
+import { parseDuration } from '../../shared/contract/units.ts'
+import type { Call, Command } from '../command.ts'
+import { argument, flagOption, textOption } from '../command.ts'
 import { timeText } from '../output/rows.ts'
 
 export const tokenLs: Command = {
@@ -12,13 +14,14 @@ export const tokenLs: Command = {
     const answer = await (await call.api()).tokens()
     if (call.output.json) call.output.document(answer)
     call.output.table(
-      ['ID', 'NAME', 'SCOPE', 'CREATED', 'LAST USED'],
+      ['ID', 'NAME', 'SCOPE', 'CREATED', 'LAST USED', 'EXPIRES'],
       answer.tokens.map((token) => [
         token.id,
         token.name,
         token.scope,
         timeText(token.createdAt),
         timeText(token.lastUsedAt),
+        token.expiresAt === null ? 'never' : timeText(token.expiresAt),
       ]),
     )
     return EXIT.done
@@ -30,20 +33,60 @@ export const tokenCreate: Command = {
   group: 'Access',
   summary: 'make a token; it is shown this once',
   arguments: [{ name: 'name', summary: 'who or what will use it' }],
-  options: [{ flags: '--scope <scope>', summary: 'read (the default), operate or admin' }],
+  options: [
+    { flags: '--scope <scope>', summary: 'read (the default), operate or admin' },
+    { flags: '--expires <age>', summary: 'until when it counts, like 30d or 12h; for ever by default' },
+    { flags: '--offline', summary: 'for a box that is yet to be made: prints what to create it with' },
+  ],
   run: async (call) => {
+    const name = argument(call, 0)
     const asked = textOption(call, 'scope') ?? 'read'
     const scope = SCOPES.find((one) => one === asked)
     if (scope === undefined)
       throw new AgentError('usage', `--scope: ${asked} is not a scope`, {
         hint: 'Write read, operate or admin.',
       })
-    const token = await (await call.api()).createToken({ name: argument(call, 0), scope })
-    if (call.output.json) call.output.document({ token })
-    call.output.note(`token ${token.id} (${token.scope}) for ${token.name}; it is shown this once`)
+    const expiresAt = expiry(textOption(call, 'expires'))
+    if (flagOption(call, 'offline')) return await makeOffline({ name, scope, expiresAt }, call)
+    const { tls, ...token } = await (await call.api()).createToken({ name, scope, expiresAt })
+    if (call.output.json) call.output.document({ token, tls })
+    const until = expiresAt === null ? '' : ` until ${timeText(expiresAt)}`
+    call.output.note(`token ${token.id} (${token.scope})${until} for ${token.name}; it is shown this once`)
+    if (tls !== null) call.output.note(`over https it needs --pin ${tls.spkiPin}`)
     call.output.line(token.token)
     return EXIT.done
   },
+}
+
+/** @throws AgentError usage */
+const expiry = (age: string | undefined): string | null => {
+  if (age === undefined) return null
+  const ms = parseDuration(age)
+  if (ms === undefined || ms <= 0 || ms > LONGEST_MS)
+    throw new AgentError('usage', `--expires: ${age} is not an age`, { hint: 'Write 30d, 12h or 90m.' })
+  return new Date(Date.now() + ms).toISOString()
+}
+
+/** Ten years; more is “for ever”. */
+const LONGEST_MS = 10 * 365 * 864e5
+
+/** A token whose box knows only its hash, and knows it from its first moment. */
+const makeOffline = async (
+  asked: { readonly name: string; readonly scope: Scope; readonly expiresAt: string | null },
+  call: Call,
+): Promise<number> => {
+  const { createHash, randomBytes } = await import('node:crypto')
+  const { name, scope, expiresAt } = asked
+  if (expiresAt !== null)
+    throw new AgentError('usage', '--offline has no --expires', { hint: 'Revoke it when it is not needed.' })
+  const id = randomBytes(6).toString('hex')
+  const secret = randomBytes(32).toString('base64url')
+  const hash = `${id}:${createHash('sha256').update(secret).digest('hex')}:${scope}`
+  if (call.output.json) call.output.document({ token: { id, name, scope, token: `${id}.${secret}`, hash } })
+  call.output.note(`create the box with AGENT_TOKEN_HASH=${hash}`)
+  call.output.note(`the token for ${name} follows; it is shown this once`)
+  call.output.line(`${id}.${secret}`)
+  return EXIT.done
 }
 
 export const tokenRevoke: Command = {

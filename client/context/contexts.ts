@@ -2,6 +2,8 @@ import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
 import { configFolder, readJsonFile, writePrivateFile } from '../private-file.ts'
+import type { Target } from './target.ts'
+import { parseTarget, targetText } from './target.ts'
 
 /** What a rented box is at its provider: a changed address is looked up by it. */
 export type RentedBox = { readonly provider: string; readonly id: string }
@@ -11,7 +13,42 @@ export type StoredContext = {
   readonly target: string
   readonly token: string
   readonly agentId: string | null
+  /** The pin of the agent's certificate, where it is reached over TLS. */
+  readonly pin?: string
+  /** The agent's TLS port on the box, where the box's sshd forwards no sockets. */
+  readonly tlsPort?: number
   readonly rental?: RentedBox
+}
+
+/** The way to a box that is stored, with its pin. @throws AgentError usage */
+export const targetOf = ({ target, pin, tlsPort }: StoredContext): Target => {
+  const parsed = parseTarget(target)
+  switch (parsed.kind) {
+    case 'unix':
+      return parsed
+    case 'https':
+      return { ...parsed, pin }
+    case 'ssh':
+      return {
+        ...parsed,
+        tls: pin === undefined || tlsPort === undefined ? undefined : { pin, port: tlsPort },
+      }
+  }
+}
+
+/** A context as it is stored. */
+export const storedContext = (
+  target: Target,
+  known: Pick<StoredContext, 'token' | 'agentId' | 'rental'>,
+): StoredContext => {
+  const pin = target.kind === 'https' ? target.pin : target.kind === 'ssh' ? target.tls?.pin : undefined
+  const tlsPort = target.kind === 'ssh' ? target.tls?.port : undefined
+  return {
+    target: targetText(target),
+    ...known,
+    ...(pin === undefined ? {} : { pin }),
+    ...(tlsPort === undefined ? {} : { tlsPort }),
+  }
 }
 
 export type Contexts = {

@@ -1,7 +1,6 @@
 import type { Call } from '../command.ts'
 import type { StoredContext } from './contexts.ts'
-import { readContexts, writeContexts } from './contexts.ts'
-import { parseTarget } from './target.ts'
+import { readContexts, targetOf, writeContexts } from './contexts.ts'
 
 /** Takes a context away, with its connection and, when it was the last of its host, the host's key. */
 export const forgetContext = async (
@@ -14,18 +13,18 @@ export const forgetContext = async (
   const contexts = Object.fromEntries(Object.entries(stored.contexts).filter(([other]) => other !== name))
   const current = stored.current === name ? null : stored.current
   await writeContexts(call.environment, { current, contexts })
-  await forgetWay(found.target, Object.values(contexts), call)
+  await forgetWay(found, Object.values(contexts), call)
 }
 
 /** The connection goes with its context, the host key with the last context of its host. */
 const forgetWay = async (
-  text: string,
+  forgotten: StoredContext,
   others: readonly StoredContext[],
   call: Pick<Call, 'environment' | 'signal'>,
 ): Promise<void> => {
-  const target = parseTarget(text)
-  if (target.kind !== 'ssh' || others.some((other) => other.target === text)) return
+  const target = targetOf(forgotten)
+  if (target.kind !== 'ssh' || others.some((other) => other.target === forgotten.target)) return
   const { forgetTunnel } = await import('../tunnel/forget-tunnel.ts')
-  const rest = others.map((other) => parseTarget(other.target))
+  const rest = others.map(targetOf)
   await forgetTunnel({ target, others: rest.filter((other) => other.kind === 'ssh') }, call)
 }

@@ -2,7 +2,8 @@ import type { Call } from '../command.ts'
 import { connect } from '../connect.ts'
 import { asAgentError } from '../exit.ts'
 import type { RentedBox } from './contexts.ts'
-import { readContexts, writeContexts } from './contexts.ts'
+import { readContexts, storedContext, writeContexts } from './contexts.ts'
+import type { PairedBox } from '../tunnel/pair-over-ssh.ts'
 import type { SshTarget, Target } from './target.ts'
 import { targetText } from './target.ts'
 
@@ -37,12 +38,11 @@ export const storeContext = async (
     current: context,
     contexts: {
       ...stored.contexts,
-      [context]: {
-        target: targetText(target),
+      [context]: storedContext(target, {
         token,
         agentId: agent.id,
         ...(rental === undefined ? {} : { rental }),
-      },
+      }),
     },
   })
   return { name: context, target: targetText(target), agentId: agent.id, hostname: host.hostname }
@@ -71,7 +71,7 @@ export const pairSsh = async (
   const paired = await pairOverSsh(asked.agentd, { target: asked.target, places, environment, signal })
   const before = await readContexts(environment)
   const known = Object.entries(before.contexts).find(([, one]) => one.target === targetText(paired.target))
-  const made = await storeContext(
+  const { made, target } = await storeReachable(
     {
       ...paired,
       name: asked.name ?? known?.[0],
@@ -81,8 +81,22 @@ export const pairSsh = async (
   )
   const old = before.contexts[made.name]
   if (old?.agentId === made.agentId && old.target.startsWith('ssh://'))
-    await revoke(old.token, { target: paired.target, token: paired.token }, call)
+    await revoke(old.token, { target, token: paired.token }, call)
   return made
+}
+
+/** Through the forwarded socket; where the box's sshd forwards none, to the agent's TLS port there. */
+const storeReachable = async (
+  { target, token, tls, ...known }: PairedBox & Pick<Known, 'name' | 'rental'>,
+  call: Call,
+): Promise<{ readonly made: MadeContext; readonly target: SshTarget }> => {
+  try {
+    return { made: await storeContext({ ...known, target, token }, call), target }
+  } catch (error) {
+    if (tls === undefined || asAgentError(error).code !== 'unreachable') throw error
+    const through = { ...target, tls }
+    return { made: await storeContext({ ...known, target: through, token }, call), target: through }
+  }
 }
 
 /** The new token is stored already, so one that cannot be revoked is worth a note and no failure. */

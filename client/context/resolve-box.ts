@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
-import { findContext, readContexts } from './contexts.ts'
+import { isPin, PIN_HINT } from '../tls/pin.ts'
+import { findContext, readContexts, targetOf } from './contexts.ts'
 import type { Target } from './target.ts'
 import { parseTarget, targetText } from './target.ts'
 
@@ -17,12 +19,13 @@ export type Box = {
 /**
  * Which box: --context, else AGENTCTL_HOST (with AGENTCTL_TOKEN), else the current context, else the agent of this
  * machine with its local token.
- * @throws AgentError not_found, usage, not_supported, io_error
+ * @throws AgentError not_found, usage, io_error
  */
 export const resolveBox = async (asked: string | undefined, environment: Environment): Promise<Box> => {
   if (asked === undefined && environment['AGENTCTL_HOST']) {
-    const target = parseTarget(environment['AGENTCTL_HOST'])
-    const token = environment['AGENTCTL_TOKEN'] || (await tokenFor(target, environment))
+    const known = await boxAt(parseTarget(environment['AGENTCTL_HOST']), environment)
+    const target = withPin(known.target, environment)
+    const token = environment['AGENTCTL_TOKEN'] || known.token
     return { target, token, chosenBy: 'AGENTCTL_HOST', context: undefined }
   }
   const stored = await readContexts(environment)
@@ -30,18 +33,30 @@ export const resolveBox = async (asked: string | undefined, environment: Environ
   if (name !== undefined) {
     const found = findContext(stored, name)
     const chosenBy = asked === undefined ? 'the current context' : '--context'
-    return { target: parseTarget(found.target), token: found.token, chosenBy, context: name }
+    return { target: targetOf(found), token: found.token, chosenBy, context: name }
   }
   const { socket, tokenFile } = localAgent(environment)
   const token = environment['AGENTCTL_TOKEN'] || (await readLocalToken(tokenFile))
   return { target: { kind: 'unix', path: socket }, token, chosenBy: 'the local socket', context: undefined }
 }
 
-/** The token that is known for an address: the local one beside a socket, or that of a box that was paired. */
-const tokenFor = async (target: Target, environment: Environment): Promise<string | undefined> => {
-  if (target.kind === 'unix') return readLocalToken(localTokenBeside(target.path))
+/** What is known of an address: the local token beside a socket, or the token and pin of a box that was paired. */
+const boxAt = async (
+  target: Target,
+  environment: Environment,
+): Promise<{ target: Target; token: string | undefined }> => {
+  if (target.kind === 'unix') return { target, token: await readLocalToken(localTokenBeside(target.path)) }
   const { contexts } = await readContexts(environment)
-  return Object.values(contexts).find((one) => one.target === targetText(target))?.token
+  const found = Object.values(contexts).find((one) => one.target === targetText(target))
+  return found === undefined ? { target, token: undefined } : { target: targetOf(found), token: found.token }
+}
+
+/** AGENTCTL_PIN is for an address that was not paired. @throws AgentError usage */
+const withPin = (target: Target, environment: Environment): Target => {
+  const pin = environment['AGENTCTL_PIN']
+  if (target.kind !== 'https' || !pin) return target
+  if (!isPin(pin)) throw new AgentError('usage', 'AGENTCTL_PIN is not sha256//BASE64', { hint: PIN_HINT })
+  return { ...target, pin }
 }
 
 /** Where the agent of this machine has its socket and its local token. */

@@ -12,17 +12,28 @@ export type SshTarget = {
   readonly port: number | undefined
   /** The agent's socket on the box. */
   readonly socket: string
+  /** Where the box's sshd forwards no sockets: the agent's TLS port there, on loopback. */
+  readonly tls?: { readonly port: number; readonly pin: string } | undefined
+}
+
+/** A box reached at a port of its own; without a pin it cannot be told from an impostor. */
+export type HttpsTarget = {
+  readonly kind: 'https'
+  readonly host: string
+  readonly port: number
+  readonly pin: string | undefined
 }
 
 /** A way to a box, as AGENTCTL_HOST and `pair` spell it. */
-export type Target = UnixTarget | SshTarget
+export type Target = UnixTarget | SshTarget | HttpsTarget
 
 /** Where agentd listens when it is not told otherwise. */
 export const USUAL_SOCKET = '/run/gpu-agent/agent.sock'
 
-const SPELLINGS = 'Write [user@]host[:port], ssh://user@host:port or unix:/path/agent.sock.'
+const SPELLINGS =
+  'Write [user@]host[:port], ssh://user@host:port, https://host:port or unix:/path/agent.sock.'
 
-/** @throws AgentError usage, not_supported */
+/** @throws AgentError usage */
 export const parseTarget = (text: string): Target => {
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length)
@@ -32,11 +43,7 @@ export const parseTarget = (text: string): Target => {
       })
     return { kind: 'unix', path }
   }
-  if (text.startsWith('https://'))
-    throw new AgentError('not_supported', `${text}: this agentctl does not speak TLS to an agent`, {
-      hint: 'Reach the box through ssh: ssh://user@host:port.',
-    })
-  const target = parseSsh(text)
+  const target = text.startsWith('https://') ? parseHttps(text) : parseSsh(text)
   if (target === undefined)
     throw new AgentError('usage', `${text} is not the address of a box`, { hint: SPELLINGS })
   return target
@@ -44,11 +51,13 @@ export const parseTarget = (text: string): Target => {
 
 export const targetText = (target: Target): string => {
   if (target.kind === 'unix') return `unix:${target.path}`
+  if (target.kind === 'https') return `https://${bracketed(target.host)}:${target.port}`
   const user = target.user === undefined ? '' : `${target.user}@`
-  const host = isIPv6(target.host) ? `[${target.host}]` : target.host
   const port = target.port === undefined ? '' : `:${target.port}`
-  return `ssh://${user}${host}${port}${target.socket === USUAL_SOCKET ? '' : target.socket}`
+  return `ssh://${user}${bracketed(target.host)}${port}${target.socket === USUAL_SOCKET ? '' : target.socket}`
 }
+
+const bracketed = (host: string): string => (isIPv6(host) ? `[${host}]` : host)
 
 /** A path that may be named to ssh and to the shell of the box: nothing in it means anything to either. */
 export const isPlainPath = (path: string): boolean => /^\/[A-Za-z0-9._/+-]{1,106}$/.test(path)
@@ -68,4 +77,15 @@ const parseSsh = (text: string): SshTarget | undefined => {
   const path = found['socket'] === '/' ? undefined : found['socket']
   if (path !== undefined && !(isAddress && isPlainPath(path))) return undefined
   return { kind: 'ssh', user: found['user'], host, port, socket: path ?? USUAL_SOCKET }
+}
+
+const HTTPS =
+  /^https:\/\/(?:\[(?<ip>[0-9A-Fa-f:.]+)\]|(?<name>[A-Za-z0-9][A-Za-z0-9._-]*))(?::(?<port>\d{1,5}))?\/?$/
+
+const parseHttps = (text: string): HttpsTarget | undefined => {
+  const { ip, name, port = '443' } = HTTPS.exec(text)?.groups ?? {}
+  const host = ip ?? name
+  if (host === undefined || (ip !== undefined && !isIPv6(ip))) return undefined
+  if (Number(port) < 1 || Number(port) > 65_535) return undefined
+  return { kind: 'https', host, port: Number(port), pin: undefined }
 }

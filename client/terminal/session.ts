@@ -45,8 +45,8 @@ export const joinTerminal = (session: Session): Promise<SessionEnd> =>
     const query = session.from === undefined ? '' : `?from=${session.from}`
     const ws = new WebSocket(`ws://agent${processPath(session.name)}/terminal${query}`, {
       headers: way.authorization,
-      // Its connection is the agent's socket, or the near end of a tunnel to it.
-      createConnection: way.connect as NonNullable<ClientOptions['createConnection']>,
+      // ws hands it to node:http, which also takes a connection that is given to its callback; ws’s types do not say so.
+      createConnection: way.connect as unknown as NonNullable<ClientOptions['createConnection']>,
       handshakeTimeout: HANDSHAKE_MS,
       perMessageDeflate: false,
     })

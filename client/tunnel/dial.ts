@@ -45,7 +45,8 @@ export const dial = async (context: SshContext): Promise<void> => {
       context,
     )
     if (end.exitCode !== 0) throw sshFailure(end, context)
-    const forwarded = await askMaster(['forward', '-L', `${places.socket}:${target.socket}`], context)
+    const there = target.tls === undefined ? target.socket : `127.0.0.1:${target.tls.port}`
+    const forwarded = await askMaster(['forward', '-L', `${places.socket}:${there}`], context)
     if (forwarded.exitCode === 0) return
     await closeMaster(context)
     throw sshFailure(forwarded, context)

@@ -3,13 +3,19 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { ErrorCode } from '../../shared/contract/errors.ts'
 import type { SshTarget } from '../context/target.ts'
 import { isPlainPath, targetText } from '../context/target.ts'
+import { isPin } from '../tls/pin.ts'
 import { makePlaces } from './places.ts'
 import type { SshContext, SshEnd } from './ssh.ts'
 import { runOnBox } from './ssh.ts'
 import { sshFailure } from './ssh-failure.ts'
 
 /** What `agentd pair --json` gave, checked, and where its agent listens. */
-export type PairedBox = { readonly token: string; readonly target: SshTarget }
+export type PairedBox = {
+  readonly token: string
+  readonly target: SshTarget
+  /** The agent's TLS port on the box, where it has one: the way for an sshd that forwards no sockets. */
+  readonly tls: SshTarget['tls']
+}
 
 /**
  * Makes a token on the box by running `agentd pair` there; the token comes back on ssh's own encrypted stream and is
@@ -58,18 +64,25 @@ const pairFailure = (
 /** A login script may print something too, so the last line that is an object counts. */
 const readPairing = (stdout: string, target: SshTarget): PairedBox => {
   const line = stdout.split('\n').findLast((one) => one.startsWith('{')) ?? ''
-  const { token, socket } = parse(line)
+  const { token, socket, spkiPin, tlsPort } = parse(line)
   if (typeof token !== 'string' || !/^[\w.-]{16,512}$/.test(token))
     throw new AgentError('version_mismatch', `agentd on ${targetText(target)} gave no token`)
   return {
     token,
     target: typeof socket === 'string' && isPlainPath(socket) ? { ...target, socket } : target,
+    tls:
+      typeof spkiPin === 'string' && isPin(spkiPin) && isPort(tlsPort)
+        ? { pin: spkiPin, port: tlsPort }
+        : undefined,
   }
 }
 
-const parse = (line: string): { token?: unknown; socket?: unknown } => {
+const isPort = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535
+
+const parse = (line: string): { token?: unknown; socket?: unknown; spkiPin?: unknown; tlsPort?: unknown } => {
   try {
-    return JSON.parse(line) as { token?: unknown; socket?: unknown }
+    return JSON.parse(line) as Record<string, unknown>
   } catch {
     // Whatever answered, it is not agentd.
     return {}

@@ -29,7 +29,7 @@ export const tunnelPlaces = (target: SshTarget, environment: Environment): Tunne
   const folder = runtimeFolder(environment)
   const knownHosts = join(configFolder(environment), 'known_hosts', hostName(target))
   const key = createHash('sha256')
-    .update(`${targetText(target)}\n${knownHosts}`)
+    .update(`${targetText(target)}\n${knownHosts}\n${target.tls?.port ?? ''}`)
     .digest('hex')
     .slice(0, 12)
   const place = (kind: string): string => join(folder, `${key}.${kind}`)

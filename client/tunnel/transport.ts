@@ -2,6 +2,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import { targetText } from '../context/target.ts'
 import { errnoOf } from '../exit.ts'
 import type { Reply, Transport, TransportRequest } from '../transport.ts'
+import { createTlsTransport } from '../tls/transport.ts'
 import { createUnixTransport } from '../transport.ts'
 import { dial, isMasterAlive } from './dial.ts'
 import type { SshContext } from './ssh.ts'
@@ -13,19 +14,18 @@ import type { SshContext } from './ssh.ts'
  */
 export const createTunnelTransport = (context: Omit<SshContext, 'signal'>): Transport => {
   const { places, target } = context
-  const send = createUnixTransport(places.socket)
   const label = targetText(target)
+  const send = target.tls
+    ? createTlsTransport({ at: { path: places.socket }, pin: target.tls.pin, label })
+    : createUnixTransport(places.socket)
 
   const explain = async (error: unknown, { signal }: TransportRequest): Promise<unknown> => {
     signal.throwIfAborted()
     if (!isBroken(error) || !(await isMasterAlive({ ...context, signal }))) return error
     return new AgentError(
       'unreachable',
-      `ssh reaches ${label}, but no agent answers on ${target.socket} there`,
-      {
-        cause: error,
-        hint: 'Start agentd on the box; if it runs, its sshd must have AllowStreamLocalForwarding yes.',
-      },
+      `ssh reaches ${label}, but no agent answers on ${target.tls ? `port ${target.tls.port}` : target.socket} there`,
+      { cause: error, hint: target.tls ? PORT_HINT : SOCKET_HINT },
     )
   }
 
@@ -46,6 +46,11 @@ export const createTunnelTransport = (context: Omit<SshContext, 'signal'>): Tran
     }
   }
 }
+
+const SOCKET_HINT =
+  'Start agentd on the box; if it runs, its sshd must have AllowStreamLocalForwarding yes, or agentd --listen tls://127.0.0.1:8443.'
+const PORT_HINT =
+  'Start agentd on the box with the --listen that it was paired with; its sshd must have AllowTcpForwarding yes.'
 
 /** Nothing listens at this end: no byte of the request has left. */
 const isUnopened = (error: unknown): boolean => ['ENOENT', 'ECONNREFUSED'].includes(errnoOf(error) ?? '')

@@ -93,8 +93,9 @@ const pass = (
       response.destroy()
       return
     }
-    const isUnopened = ['ENOENT', 'ECONNREFUSED'].includes(errnoOf(error) ?? '')
-    if (isUnopened && request.method === 'GET')
+    // Nothing listens any more, or the way broke before the answer began: reading twice does no harm.
+    const isLost = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'].includes(errnoOf(error) ?? '')
+    if (isLost && request.method === 'GET')
       renew().then(
         (renewed) => pass(request, { ...context, way: renewed, renew: () => Promise.reject(error) }),
         () => answer(response, 502, 'The box cannot be reached.'),

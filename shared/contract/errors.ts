@@ -32,6 +32,16 @@ export const ERROR_CODES = {
     exit: EXIT.notAuthenticated,
     hint: 'Use a token with the scope that is named; agentd pair --scope makes one.',
   },
+  too_many_failures: {
+    status: 429,
+    exit: EXIT.notAuthenticated,
+    hint: 'Wait a minute, then use a token that counts: agentctl pair TARGET.',
+  },
+  too_many_streams: {
+    status: 503,
+    exit: EXIT.busy,
+    hint: 'End some of the terminals, followed logs and event streams that are open.',
+  },
   not_found: { status: 404, exit: EXIT.notFound, hint: 'List what there is, then name one of them.' },
   busy: { status: 409, exit: EXIT.busy, hint: 'Wait for it to end, or cancel it: agentctl run cancel ID.' },
   deadline: {
@@ -43,6 +53,11 @@ export const ERROR_CODES = {
     status: 502,
     exit: EXIT.unreachable,
     hint: 'Check that agentd runs on the box: agentctl doctor.',
+  },
+  pin_mismatch: {
+    status: 502,
+    exit: EXIT.unreachable,
+    hint: 'If the box was made anew, pair with the pin that agentd pair --json prints there; otherwise somebody stands in between.',
   },
   version_mismatch: {
     status: 426,

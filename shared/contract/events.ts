@@ -6,6 +6,7 @@ export const EVENT_TYPES = [
   'secrets.received',
   'token.created',
   'token.revoked',
+  'api.change',
   'run.created',
   'run.state',
   'run.resumed',

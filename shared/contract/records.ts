@@ -221,6 +221,7 @@ export const TokenRow = z.object({
   scope: z.enum(SCOPES),
   createdAt: time,
   lastUsedAt: time.nullable(),
+  expiresAt: time.nullable(),
 })
 export type TokenRow = z.infer<typeof TokenRow>
 

@@ -391,12 +391,14 @@ describe('contexts', () => {
     expect((await runAgentctl(['ps'], { env })).code).toBe(0)
   })
 
-  test('an https address is refused as not supported', async () => {
+  test('an https address without a pin is refused before anything is asked', async () => {
     await startBox()
     const host = 'https://box:7000'
-    const { code, stdout } = await runAgentctl(['ps', '--json'], { env: { ...box.env, AGENTCTL_HOST: host } })
-    expect(code).toBe(EXIT.refused)
-    expect(stdout).toContain('not_supported')
+    const { code, stderr } = await runAgentctl(['ps'], { env: { ...box.env, AGENTCTL_HOST: host } })
+    expect(code).toBe(EXIT.usage)
+    expect(stderr).toBe(
+      'error: https://box:7000: the pin of its certificate is not known here\ntry: Pair with it: agentctl pair https://box:7000 --pin PIN; or set AGENTCTL_PIN.\n',
+    )
   })
 
   test('doctor names what is wrong with its repair and exits with 1', async () => {

@@ -31,7 +31,23 @@ describe('the address of a box', () => {
   })
 
   test.each([
+    { text: 'https://1.2.3.4:8443', host: '1.2.3.4', port: 8443 },
+    { text: 'https://box/', host: 'box', port: 443, as: 'https://box:443' },
+    { text: 'https://[2001:db8::1]:8443', host: '2001:db8::1', port: 8443 },
+  ])('$text is an address of TLS', ({ text, host, port, as }) => {
+    const target = parseTarget(text)
+    expect(target).toEqual({ kind: 'https', host, port, pin: undefined })
+    expect(targetText(target)).toBe(as ?? text)
+  })
+
+  test.each([
     '',
+    'https://',
+    'https://box:0',
+    'https://box:99999',
+    'https://user@box:1',
+    'https://box:1/path',
+    'https://-x:1',
     '-oProxyCommand=touch x',
     'root@-oProxyCommand=x',
     '-l@box',

@@ -1,28 +1,23 @@
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import * as pty from 'node-pty'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { StatusRecord, TokenRow } from '../../shared/contract/records.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
+import { freePort } from '../support/comfyui/stand-in.ts'
+import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
 
 /* The real agentctl, ssh, sshd and agentd, on loopback. */
 
 const root = join(import.meta.dirname, '..', '..')
+const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 const MIB = 2 ** 20
 
 let home: string
@@ -157,6 +152,43 @@ describe.skipIf(noSshServer !== undefined)(
       expect((await follow.ended).code).toBe(EXIT.interrupted)
     })
 
+    test('attach and open work through the connection, also one that has to be opened first', async () => {
+      const pagePort = await freePort()
+      const shell = 'stty -echo; echo up; while read -r line; do echo "<$line>"; done'
+      const processes = {
+        shell: { kind: 'command', command: ['bash', '-c', shell] },
+        page: {
+          kind: 'command',
+          restart: 'always',
+          command: [process.execPath, PAGE, String(pagePort)],
+          ready: { http: `http://127.0.0.1:${pagePort}/` },
+        },
+      }
+      const manifest = join(home, 'p.yaml')
+      writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes }))
+      expect((await agentctl('apply', manifest)).code).toBe(EXIT.done)
+      killMaster()
+      const terminal = pty.spawn(process.execPath, [join(root, 'client/main.ts'), 'attach', 'shell'], {
+        env: server.env,
+      })
+      onTestFinished(() => terminal.kill('SIGKILL'))
+      let shown = ''
+      terminal.onData((text) => (shown += text))
+      await until(() => shown.includes('up'))
+      terminal.write('over ssh\r')
+      await until(() => shown.includes('<over ssh>'))
+      const open = startAgentctl(['open', 'page'], { env: server.env })
+      onTestFinished(() => {
+        open.child.kill('SIGKILL')
+      })
+      await open.printed('/\n')
+      const [url = ''] = /http:\/\/127\.0\.0\.1:\d+\//.exec(open.stdout()) ?? []
+      expect(await (await fetch(`${url}hello`)).json()).toMatchObject({ url: '/hello' })
+      // The page opens the connection again by itself.
+      killMaster()
+      expect(await (await fetch(`${url}again`)).json()).toMatchObject({ url: '/again' })
+    })
+
     test('pairing again makes a new token, and the old one is worth nothing', async () => {
       const old = storedToken()
       const others = (await pairedTokens()).length
@@ -267,25 +299,4 @@ describe.skipIf(noSshServer !== undefined)(
 
 const until = async (isTrue: () => boolean | Promise<boolean>): Promise<void> => {
   while (!(await isTrue())) await delay(5)
-}
-
-/** Ports on which a process listens: the sockets it has open, looked up in the kernel's table (state 0A). */
-const listeningPorts = (pid: number): string[] => {
-  const open = new Set(
-    readdirSync(`/proc/${pid}/fd`).map((fd) => {
-      try {
-        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1]
-      } catch {
-        // Closed meanwhile.
-        return undefined
-      }
-    }),
-  )
-  return ['tcp', 'tcp6'].flatMap((table) =>
-    readFileSync(`/proc/${pid}/net/${table}`, 'utf8')
-      .split('\n')
-      .map((line) => line.trim().split(/\s+/))
-      .filter((fields) => fields[3] === '0A' && open.has(fields[9]))
-      .map((fields) => fields[1] ?? ''),
-  )
 }

@@ -52,6 +52,7 @@ test('pair prints one JSON document with everything a client needs', async () =>
     token: expect.stringMatching(/^[0-9a-f]{12}\.[\w-]{43}$/) as string,
     scope: 'operate',
     spkiPin: null,
+    tlsPort: null,
     socket: join(home, 'run/agent.sock'),
     version: expect.any(String) as string,
   })

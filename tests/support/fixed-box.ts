@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import { createApp } from '../../agent/http/app.ts'
 import type { Box } from '../../agent/http/box.ts'
+import { systemClock } from '../../agent/platform/clock.ts'
 import { createHashChunks } from '../../agent/sync/chunk-hashes.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shared/contract/python-records.ts'
@@ -81,7 +82,10 @@ export const startFixedBox = async (options: { readonly version?: string } = {})
   }
   const wakes = new Set<() => void>()
   const quiet = { info: () => undefined, warn: () => undefined, error: () => undefined }
-  const app = createApp(fixedBox(records, { version: options.version ?? '0.1.0', wakes }), quiet)
+  const app = createApp(fixedBox(records, { version: options.version ?? '0.1.0', wakes }), {
+    log: quiet,
+    clock: systemClock,
+  })
   const listener = getRequestListener(app.fetch)
   let server: Server | undefined
   const stop = async (): Promise<void> => {
@@ -176,7 +180,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       setProgress: unused,
     },
     journal: {
-      append: unused,
+      append: () => undefined,
       read: (after, limit) => records.events.filter((event) => event.id > after).slice(0, limit),
       lastId: () => records.events.at(-1)?.id ?? 0,
       subscribe: (wake) => {
@@ -184,6 +188,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
         return () => deps.wakes.delete(wake)
       },
     },
+    tls: null,
     tokens: {
       verify: (token) =>
         token === LOCAL_TOKEN
@@ -193,13 +198,18 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
               scope: 'admin',
               createdAt: aStatus().agent.startedAt,
               lastUsedAt: null,
+              expiresAt: null,
             }
           : undefined,
       list: () => records.tokens,
-      create: ({ name, scope }) => {
-        const row = { id: 't1', name, scope, createdAt: aStatus().agent.startedAt, lastUsedAt: null }
+      create: ({ name, scope, expiresAt = null }) => {
+        const createdAt = aStatus().agent.startedAt
+        const row = { id: 't1', name, scope, createdAt, lastUsedAt: null, expiresAt }
         records.tokens.push(row)
         return { token: 't1.secret', row }
+      },
+      admit: () => {
+        throw new AgentError('internal', 'the fixed box admits no token')
       },
       revoke: (id) => {
         records.tokens = records.tokens.filter((row) => row.id !== id)

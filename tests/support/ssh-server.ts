@@ -43,7 +43,11 @@ export type SshServer = {
 }
 
 export const startSshServer = async (
-  options: { readonly env?: Readonly<Record<string, string>> } = {},
+  options: {
+    readonly env?: Readonly<Record<string, string>>
+    /** Further lines of sshd_config. */
+    readonly config?: readonly string[]
+  } = {},
 ): Promise<SshServer> => {
   const folder = mkdtempSync(join(tmpdir(), 'gs-'))
   for (const name of ['bin', 'run', 'config']) mkdirSync(join(folder, name), { mode: 0o700 })
@@ -73,6 +77,7 @@ export const startSshServer = async (
       'PasswordAuthentication no',
       'PrintMotd no',
       ...(setEnv.length === 0 ? [] : [`SetEnv ${setEnv.join(' ')}`]),
+      ...(options.config ?? []),
     ].join('\n'),
   )
   // The forward is as people have them in their configuration, and its port is taken, as by a terminal that is open.

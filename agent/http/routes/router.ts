@@ -5,11 +5,11 @@ import { AgentError } from '../../../shared/contract/errors.ts'
 import { ErrorBody } from '../../../shared/contract/records.ts'
 import type { Scope } from '../../../shared/contract/states.ts'
 import { requireScope } from '../gate.ts'
-import type { GateVariables } from '../gate.ts'
+import type { GateEnv } from '../gate.ts'
 
 /** An empty router whose validation failures are AgentErrors like every other. */
 export const createRouter = () =>
-  new OpenAPIHono<{ Variables: GateVariables }>({
+  new OpenAPIHono<GateEnv>({
     defaultHook: (result) => {
       if (result.success) return
       const [issue] = result.error.issues

@@ -3,7 +3,6 @@ import { AgentError } from '../../../shared/contract/errors.ts'
 import { ProcessRow } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { acceptTerminal } from '../terminal-socket.ts'
-import type { UpgradeEnvironment } from '../upgrade.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
 const Name = z.object({ name: z.string() })
@@ -36,7 +35,7 @@ export const terminalRoutes = (box: Box) =>
         responses: { 101: { description: 'The terminal' } },
       }),
       async (c) => {
-        const { upgrade } = c.env as UpgradeEnvironment
+        const { upgrade } = c.env
         if (upgrade === undefined)
           throw new AgentError('bad_request', 'a terminal is reached through a WebSocket', {
             hint: 'Use agentctl attach.',

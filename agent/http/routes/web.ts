@@ -1,7 +1,6 @@
 import { AgentError } from '../../../shared/contract/errors.ts'
 import type { Box } from '../box.ts'
 import { requireScope } from '../gate.ts'
-import type { UpgradeEnvironment } from '../upgrade.ts'
 import type { Upstream } from '../web-proxy.ts'
 import { proxyRequest, proxyUpgrade } from '../web-proxy.ts'
 import { createRouter } from './router.ts'
@@ -17,7 +16,7 @@ export const webRoutes = (box: Box) => {
   router.all(PATH, requireScope('operate'), (c) => {
     const name = c.req.param('name')
     const upstream = upstreamOf(box, { name, url: c.req.url })
-    const { upgrade } = c.env as UpgradeEnvironment
+    const { upgrade } = c.env
     box.processes.noteWebUse(name)
     if (upgrade === undefined) return proxyRequest(c.req.raw, upstream)
     const accept = proxyUpgrade(upstream, () => box.processes.noteWebUse(name))
