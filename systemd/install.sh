@@ -88,7 +88,8 @@ with_supervisord() {
 # somebody else's.
 loop_processes() {
   for process in /proc/[0-9]*; do
-    case $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null || true) in
+    # One that ends meanwhile is no news.
+    case $({ tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null || true) in
       *"$(dirname "$root")/"*"/systemd/onstart.sh --loop " | *"$(dirname "$root")/"*"/lib/agentd.js ") echo "${process#/proc/}" ;;
     esac
   done

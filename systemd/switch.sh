@@ -38,17 +38,19 @@ stop_current() {
   if [ -n "$how" ]; then "$current/systemd/install.sh" --stop --how "$how"; else "$current/systemd/install.sh" --stop; fi
 }
 
-# An agent answers, and it runs with the Node of this release: the old one that would not end does not count.
-is_healthy() {
-  pid=$("$1/bin/agentctl" --timeout 5s status --json 2>/dev/null | sed -n 's/.*"pid":\([0-9]*\),"startedAt".*/\1/p') || return 1
-  [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$(readlink -f "$1/node/bin/node")" ]
+# The pid of an agent that answers and runs with the Node of this release: the old one that would not end does not count.
+answering() {
+  pid=$("$1/bin/agentctl" --timeout 5s status --json 2>/dev/null | sed -n 's/.*"pid":\([0-9]*\),"startedAt".*/\1/p') || true
+  if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$(readlink -f "$1/node/bin/node")" ]; then echo "$pid"; fi
 }
 
+# Twice the same one, for an agent that crashes again and again also answers now and then.
 wait_until_healthy() {
   until_then=$(($(date +%s) + patience))
   while [ "$(date +%s)" -le "$until_then" ]; do
-    if is_healthy "$1"; then return 0; fi
-    sleep 0.5
+    first=$(answering "$1")
+    sleep 1
+    if [ -n "$first" ] && [ "$(answering "$1")" = "$first" ]; then return 0; fi
   done
   return 1
 }
