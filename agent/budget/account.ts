@@ -13,6 +13,9 @@ import type { PlannedBudget } from './planned-budget.ts'
 
 export type Account = ReturnType<typeof createAccount>
 
+/** A stop that was announced before a restart of the box is not announced for the whole time again. */
+const ANNOUNCED_BEFORE_MS = 60_000
+
 /** What a person may add: time, or money. */
 export type Extension = { readonly ms: number } | { readonly usd: number }
 
@@ -90,12 +93,21 @@ export const createAccount = (deps: {
       const now = readMoment()
       const stretches = stretchesUntil(now)
       const isNewBoot = memory.seen !== null && memory.seen.boot !== now.boot
-      const { intent } = memory
+      const { intent, announced } = memory
       change({
         seen: now,
         stretches,
         ...(isNewBoot
-          ? { announced: null, intent: null, idleHold: null, graceBoot: intent === null ? null : now.boot }
+          ? {
+              announced: announced && {
+                ...announced,
+                boot: now.boot,
+                stopAtUptimeMs: now.uptimeMs + ANNOUNCED_BEFORE_MS,
+              },
+              intent: null,
+              idleHold: null,
+              graceBoot: intent === null ? null : now.boot,
+            }
           : {}),
       })
       if (isNewBoot && intent !== null)

@@ -1,4 +1,4 @@
-import { problemFrom } from '../../shared/contract/errors.ts'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { FlushRecord } from '../../shared/contract/records.ts'
 import type { Report } from '../../shared/contract/events.ts'
@@ -35,6 +35,7 @@ const LOOK_SOON_MS = 10_000
 /** From the announcement to the final sync: the time to object. */
 const ANNOUNCE_MS = 5 * 60_000
 const FLUSH_MS = 3 * 60_000
+const SHORTEST_FLUSH_MS = 15_000
 /** A hung final sync is left behind this much later. */
 const FLUSH_SPARE_MS = 10_000
 /** After a boot nobody is stopped for idleness; after a stop of our own, not for a limit either. */
@@ -67,10 +68,10 @@ export const createGuard = (deps: GuardDeps) => {
     idle = lookAgain(idle, { busy, nowMs: clock.monotonicMs() })
   }
 
-  /** Whether a limit is so near that its stop has to be announced, or goes on. */
-  const limitDue = (): StopReason | null => {
+  /** The limit that is reached within `ms`, unless the box may run on for its grace. */
+  const limitWithin = (ms: number): StopReason | null => {
     const left = account.timeLeft()
-    if (left === null || left.ms > ANNOUNCE_MS) return null
+    if (left === null || left.ms > ms) return null
     const { boot, uptimeMs, bootUptimeMs } = account.now()
     if (account.memory().graceBoot === boot && uptimeMs - bootUptimeMs < GRACE_MS) return null
     return left.kind
@@ -95,7 +96,7 @@ export const createGuard = (deps: GuardDeps) => {
     if (planned.idleAfterMs !== null) await look(signal)
     if (!idleDue()) toldIdle = false
     if (planned.onLimit === 'stop') {
-      const reason = limitDue() ?? (idleDue() ? 'idle' : null)
+      const reason = limitWithin(ANNOUNCE_MS) ?? (idleDue() ? 'idle' : null)
       // What an earlier agent announced was extended meanwhile: the next announcement gets its own time.
       if (reason === null && account.memory().announced !== null) account.change({ announced: null })
       return reason
@@ -114,7 +115,10 @@ export const createGuard = (deps: GuardDeps) => {
   const objection = async (reason: StopReason, signal: AbortSignal): Promise<string | undefined> => {
     const planned = account.planned()
     if (planned === null || planned.onLimit !== 'stop') return 'the manifest does not ask for it any more'
-    if (reason !== 'idle') return limitDue() === null ? 'the limit is further away now' : undefined
+    if (reason !== 'idle')
+      return limitWithin(ANNOUNCE_MS) === null ? 'the limit is further away now' : undefined
+    // Whoever comes back to an idle box whose limit was reached meanwhile finds no idle box to keep.
+    if (limitWithin(0) !== null) return undefined
     if (planned.idleAfterMs === null) return 'the manifest does not ask for it any more'
     const hasBegun = state !== 'announced'
     await look(signal, hasBegun ? deps.evidence.filter(({ name }) => name !== SYNC) : deps.evidence)
@@ -167,21 +171,43 @@ export const createGuard = (deps: GuardDeps) => {
     }
   }
 
-  const flush = async (signal: AbortSignal): Promise<void> => {
+  /** Copies what can be copied, until its deadline or until something speaks against the stop. */
+  const flush = async (reason: StopReason, signal: AbortSignal): Promise<void> => {
     state = 'stopping'
-    report({ type: 'budget.stopping', subject: 'budget', data: { finalSyncSeconds: FLUSH_MS / 1000 } })
+    // However often the agent dies meanwhile, the final sync is over at its own time.
+    const lateMs = account.now().uptimeMs - (stopAtUptimeMs() ?? account.now().uptimeMs)
+    const deadlineMs = Math.max(SHORTEST_FLUSH_MS, FLUSH_MS - lateMs)
+    report({
+      type: 'budget.stopping',
+      subject: 'budget',
+      data: { reason, finalSyncSeconds: deadlineMs / 1000 },
+    })
+    const over = new AbortController()
+    const both = AbortSignal.any([signal, over.signal])
+    const lookOn = async (): Promise<void> => {
+      while (!isAborted(both)) {
+        await clock.sleep(LOOK_SOON_MS, both)
+        const against = await objection(reason, both)
+        if (against !== undefined) over.abort(new AgentError('cancelled', against))
+      }
+    }
+    const looking = lookOn().catch(() => undefined)
     try {
       const { stored, left, leftBytes, problems } = await within(
-        (one) => deps.flush({ deadlineMs: FLUSH_MS, signal: one }),
-        { ms: FLUSH_MS + FLUSH_SPARE_MS, what: 'the final sync', clock, signal },
+        (one) => deps.flush({ deadlineMs, signal: one }),
+        { ms: deadlineMs + FLUSH_SPARE_MS, what: 'the final sync', clock, signal: both },
       )
       const data = { stored: stored.length, leftBytes, left: left.slice(0, 20), problems }
       report({ type: 'budget.final-sync', subject: 'budget', data })
     } catch (error) {
       signal.throwIfAborted()
-      // The box is stopped, not destroyed: what was not copied stays on its disk, and money does not.
-      log.error('the final sync failed; the box is stopped nevertheless', { error: errorText(error) })
       report({ type: 'budget.final-sync', subject: 'budget', data: { failed: errorText(error) } })
+      // The box is stopped, not destroyed: what was not copied stays on its disk, and money does not.
+      if (!over.signal.aborted)
+        log.error('the final sync failed; the box is stopped nevertheless', { error: errorText(error) })
+    } finally {
+      over.abort(new AgentError('cancelled', 'the final sync is over'))
+      await looking
     }
   }
 
@@ -208,13 +234,14 @@ export const createGuard = (deps: GuardDeps) => {
         const box = deps.box()
         if (box === null) throw noWayToStop()
         if (state !== 'stopped' || !(await isStillStopped(box, { clock, signal })))
-          keepPrice(await stopOnce(box, { clock, signal }))
+          keepPrice(await stopOnce(box, { clock, signal, objection: (one) => objection(reason, one) }))
         if (state !== 'stopped') report({ type: 'budget.stopped', subject: 'budget', data: { reason } })
         state = 'stopped'
         problem = null
         await clock.sleep(LOOK_AFTER_STOP_MS, signal)
       } catch (error) {
         signal.throwIfAborted()
+        if (error instanceof AgentError && error.code === 'cancelled') continue
         tellFailure(error)
         await clock.sleep(RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)] ?? 60_000, signal)
       }
@@ -248,7 +275,7 @@ export const createGuard = (deps: GuardDeps) => {
           continue
         }
         if (!(await announce(reason, signal))) continue
-        await flush(signal)
+        await flush(reason, signal)
         const against = await objection(reason, signal)
         if (against === undefined) {
           // On disk before the call: whatever becomes of this agent, the next one goes on with the stop.
@@ -261,3 +288,6 @@ export const createGuard = (deps: GuardDeps) => {
     },
   }
 }
+
+/** Behind a function, so that the compiler does not take the loop's condition for still true. */
+const isAborted = (signal: AbortSignal): boolean => signal.aborted

@@ -13,15 +13,30 @@ const CALL_MS = 60_000
 /** A stop that is done shows within seconds; a container that is killed takes this agent with it. */
 const CONFIRM_MS = 120_000
 
+type StopContext = Context & {
+  /** Asked before every call: what speaks against the stop now; undefined: nothing. */
+  readonly objection: (signal: AbortSignal) => Promise<string | undefined>
+}
+
 /**
  * Stops the box and reads it back until that is true. A box that still runs minutes after an accepted stop is a failure
  * like any other: an operator's stop command was once an `echo`, and the box ran on.
- * @throws AgentError stop_failed; the signal's reason
+ * @throws AgentError stop_failed; cancelled, when something speaks against it; the signal's reason
  */
-export const stopOnce = async (box: OwnBox, { clock, signal }: Context): Promise<Instance> => {
+export const stopOnce = async (box: OwnBox, context: StopContext): Promise<Instance> => {
   const { id, subject } = box
+  const { clock } = context
+  const against = new AbortController()
+  const signal = AbortSignal.any([context.signal, against.signal])
+  const control = inTime(box.control, clock)
+  const stop: InstanceControl['stop'] = async (one, call) => {
+    const why = await context.objection(call.signal)
+    if (why !== undefined) against.abort(new AgentError('cancelled', why))
+    signal.throwIfAborted()
+    await control.stop(one, call)
+  }
   try {
-    return await stopConfirmed(inTime(box.control, clock), { id }, { clock, signal, withinMs: CONFIRM_MS })
+    return await stopConfirmed({ ...control, stop }, { id }, { clock, signal, withinMs: CONFIRM_MS })
   } catch (error) {
     signal.throwIfAborted()
     const why =
