@@ -69,7 +69,7 @@ const simulate = async (seed: number): Promise<Result> => {
     if (since.wasBurning && !isBurning) {
       if (isOver) {
         seen.limitStops += 1
-        if (!since.hindered) latenessMs.push(gpuMs(box) - (limitMs ?? 0) - since.extendedMs)
+        if (!since.hindered) latenessMs.push(gpuMs(box) - limitMs - since.extendedMs)
       } else seen.idleStops += 1
       since.ownStop = true
       since.over = 0

@@ -34,7 +34,7 @@ export type RentedBox = {
   memory(): BudgetMemory
   isUp(): boolean
   configure(budget: NonNullable<Manifest['budget']>): void
-  startAgent(): void
+  readonly startAgent: () => void
   /** As SIGKILL: nothing of it is heard or written any more. */
   killAgent(): void
   /** The box goes down for a while and comes up again, still billed. */
@@ -59,7 +59,7 @@ export const rentBox = (options: {
 }): RentedBox => {
   const { usdPerHour = 1, key = 'account', provider = 'vast', stopMs = 5_000, watch } = options
   const clock = createSimClock(START_MS)
-  const fake = createFakeProviders({ nowMs: clock.nowMs, behaviour: { stopMs, loadMs: 0 } })
+  const fake = createFakeProviders({ nowMs: () => clock.nowMs(), behaviour: { stopMs, loadMs: 0 } })
   const machine = fake.machines.make({
     provider: provider === 'runpod' ? 'runpod' : 'vast',
     label: 'box',
