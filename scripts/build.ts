@@ -39,18 +39,25 @@ rmSync(dist, { recursive: true, force: true })
 mkdirSync(dist)
 for (const [name, source] of Object.entries(ENTRIES))
   await build({ ...shared, entryPoints: [join(root, source)], outfile: join(dist, `${name}.js`) })
-// The client loads its commands when they are asked for, so it is split into chunks.
+// The client loads its commands when they are asked for, so it is split into chunks; for a laptop it is also one file.
+const client = { ...shared, target: 'node20', external: [] } satisfies BuildOptions
 await build({
-  ...shared,
-  entryPoints: { agentctl: join(root, 'client/main.ts') },
+  ...client,
+  entryPoints: { agentctl: join(root, 'client/launch.ts') },
   outdir: dist,
   splitting: true,
   chunkNames: 'agentctl-[name]-[hash]',
 })
+await build({
+  ...client,
+  sourcemap: false,
+  entryPoints: [join(root, 'client/launch.ts')],
+  outfile: join(dist, 'agentctl.mjs'),
+})
 cpSync(join(root, 'agent/platform/migrations'), join(dist, 'migrations'), { recursive: true })
 for (const name of readdirSync(join(root, 'agent/python')).filter((file) => file.endsWith('.py')))
   cpSync(join(root, 'agent/python', name), join(dist, `python-${name}`))
-for (const name of ['agentd.js', 'agentctl.js']) chmodSync(join(dist, name), 0o755)
+for (const name of ['agentd.js', 'agentctl.js', 'agentctl.mjs']) chmodSync(join(dist, name), 0o755)
 
 for (const name of readdirSync(dist).filter((file) => file.endsWith('.js')))
   console.log(`dist/${name}  ${Math.round(statSync(join(dist, name)).size / 1000)} kB`)

@@ -4,8 +4,9 @@
  *
  *   node scripts/package.ts [--folder DIR] [--out DIR] [--built] [--level 1-9]
  *
- * By default dist/ is built and gpu-agent-VERSION-linux-ARCH.tar.gz with its .sha256 is put there. --folder writes the
- * tree alone; --built takes dist/ as it is.
+ * By default dist/ is built and gpu-agent-VERSION-linux-ARCH.tar.gz with its .sha256 is put there, and agentctl-VERSION.mjs
+ * with its own: the client as one file for a laptop that has Node. --folder writes the tree alone; --built takes dist/ as
+ * it is.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -52,9 +53,13 @@ const main = (): void => {
     const archive = join(resolve(values.out), `${name}.tar.gz`)
     mkdirSync(values.out, { recursive: true })
     packTree(work, archive)
-    const sha256 = createHash('sha256').update(readFileSync(archive)).digest('hex')
-    writeFileSync(`${archive}.sha256`, `${sha256}  ${basename(archive)}\n`)
-    console.log(archive)
+    const client = join(resolve(values.out), `agentctl-${version}.mjs`)
+    cpSync(join(root, 'dist/agentctl.mjs'), client)
+    for (const made of [archive, client]) {
+      const sha256 = createHash('sha256').update(readFileSync(made)).digest('hex')
+      writeFileSync(`${made}.sha256`, `${sha256}  ${basename(made)}\n`)
+      console.log(made)
+    }
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
@@ -70,7 +75,7 @@ const writeTree = (folder: string): void => {
     writeFileSync(join(folder, 'bin', program), wrapper(program))
     chmodSync(join(folder, 'bin', program), 0o755)
   }
-  copy('dist', join(folder, 'lib'), (path) => !/\.(map|tar\.gz|sha256)$/.test(path))
+  copy('dist', join(folder, 'lib'), (path) => !/\.(map|mjs|tar\.gz|sha256)$/.test(path))
   mkdirSync(join(folder, 'node/bin'), { recursive: true })
   cpSync(join(root, 'node_modules/node/bin/node'), join(folder, 'node/bin/node'), { dereference: true })
   chmodSync(join(folder, 'node/bin/node'), 0o755)

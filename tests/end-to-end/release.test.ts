@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -38,6 +39,43 @@ beforeAll(() => {
   release = archive.replace(/\.tar\.gz$/, '')
 })
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+describe('agentctl for a laptop', () => {
+  const single = () => join(folder, readdirSync(folder).find((name) => name.endsWith('.mjs')) ?? '')
+
+  test('the one file needs nothing beside it, and is what its .sha256 says', async () => {
+    execFileSync('sha256sum', ['-c', `${single()}.sha256`], { cwd: folder })
+    const alone = join(mkdtempSync(join(folder, 'alone-')), 'agentctl.mjs')
+    cpSync(single(), alone)
+    const { stdout } = await runProgram([process.execPath, alone, 'version'])
+    expect(stdout).toMatch(/^agentctl \d+\.\d+\.\d+\n/)
+    expect((await runProgram([process.execPath, alone, 'help', 'apply'])).stdout).toContain('manifest')
+  })
+
+  const old = oldNode()
+  test.skipIf(old === undefined)(
+    `an older Node is told what to do, in two lines (${old ?? 'no Node older than 22 is here'})`,
+    async () => {
+      const alone = join(mkdtempSync(join(folder, 'alone-')), 'agentctl.mjs')
+      cpSync(single(), alone)
+      const { code, stderr } = await runProgram([old ?? '', alone, 'status'])
+      expect(code).toBe(EXIT.failed)
+      expect(stderr).toMatch(/^error: agentctl needs Node 22 or newer, and this is [\d.]+\ntry: .+\n$/)
+      // In a checkout, and where npm installed it, there is a newer one beside it.
+      expect((await runProgram([old ?? '', CLIENT, 'help'])).stdout).toContain('agentctl')
+    },
+  )
+
+  test('the package holds the programs, and neither maps nor releases', async () => {
+    const { stdout } = await runProgram(['npm', 'pack', '--dry-run', '--json'], { cwd: root })
+    const [packed] = JSON.parse(stdout) as [{ files: { path: string }[] }]
+    const paths = packed.files.map(({ path }) => path)
+    expect(paths).toEqual(
+      expect.arrayContaining(['dist/agentd.js', 'dist/agentctl.js', 'dist/shim.js', 'LICENSE']),
+    )
+    expect(paths.filter((path) => /\.(map|mjs|gz|sha256)$/.test(path))).toEqual([])
+  })
+})
 
 /** A PATH with the system's programs but no Node: those of the release bring their own. */
 const pathWithoutNode = (): string => {
@@ -266,6 +304,14 @@ describe.skipIf(noSshServer !== undefined)(`install over ssh (${noSshServer ?? '
     expect((await agentctl(...asked)).code).toBe(EXIT.usage)
   })
 })
+
+/** A Node of the system that is older than the client wants. */
+function oldNode(): string | undefined {
+  return ['/usr/bin/node', '/usr/local/bin/node'].find((path) => {
+    if (!existsSync(path)) return false
+    return Number.parseInt(execFileSync(path, ['--version'], { encoding: 'utf8' }).slice(1), 10) < 22
+  })
+}
 
 function spawnable(program: string): boolean {
   try {
