@@ -25,6 +25,7 @@ import { createBudgetStore } from './budget/memory.ts'
 import { createOpenWork } from './budget/open-work.ts'
 import { OWN_KEYS } from './budget/own-box.ts'
 import type { AgentConfig } from './config.ts'
+import { checkDestination } from './downloads/destination.ts'
 import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
 import type { Box } from './http/box.ts'
@@ -199,6 +200,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       hasSecret: (name) => secrets.get(name) !== undefined,
       resolve,
       isProven: downloads.isProven,
+      checkPlace: checkDestination,
       isSnapshotProven: (snapshot, { request, hfHome }) =>
         downloads.isSnapshotProven({
           snapshot,

@@ -66,7 +66,7 @@ export const compareVersions = (a: string, b: string): number => {
 /** Working folders that are not there, and ports that something else listens on. */
 export const checkProcesses = (
   manifest: Manifest,
-  facts: Pick<Facts, 'folders' | 'portsInUse'>,
+  facts: Pick<Facts, 'folders' | 'portsInUse' | 'workflows'>,
   /** Names of processes that run under the agent now: their ports are their own. */
   running: ReadonlySet<string>,
 ): readonly Problem[] =>
@@ -80,6 +80,11 @@ export const checkProcesses = (
           `the folder ${spec.working_dir} of the process ${name} is not there`,
         ),
       )
+    for (const file of spec.kind === 'comfyui' ? spec.workflows : [])
+      if (!facts.workflows.has(file))
+        found.push(
+          problem('workflow_invalid', name, `the workflow ${file} of the process ${name} is not there`),
+        )
     for (const port of portOf(spec))
       if (facts.portsInUse.has(port) && !running.has(name))
         found.push(
@@ -89,7 +94,30 @@ export const checkProcesses = (
   })
 
 /** Programs that the manifest's parts are carried out with. */
-export const checkPrograms = (manifest: Manifest, facts: Pick<Facts, 'programs'>): readonly Problem[] =>
-  manifest.custom_nodes.length > 0 && facts.programs.get('git') === undefined
-    ? [problem('program_missing', 'git', 'git is not on the PATH of the agent; custom_nodes need it')]
-    : []
+export const checkPrograms = (manifest: Manifest, facts: Pick<Facts, 'programs'>): readonly Problem[] => {
+  const fromGit = (manifest.python?.install ?? []).some((entry) => 'git' in entry)
+  const cosmos = Object.entries(manifest.processes).find(([, { kind }]) => kind === 'cosmos')?.[0]
+  const isMissing = (name: string) => facts.programs.get(name) === undefined
+  return [
+    ...((manifest.custom_nodes.length > 0 || fromGit) && isMissing('git')
+      ? [
+          problem(
+            'program_missing',
+            'git',
+            `git is not on the PATH of the agent; ${manifest.custom_nodes.length > 0 ? 'custom_nodes' : 'python.install'} need it`,
+          ),
+        ]
+      : []),
+    // A Cosmos that brings its own is possible, so this is no error.
+    ...(cosmos !== undefined && isMissing('ffmpeg')
+      ? [
+          problem(
+            'program_missing',
+            'ffmpeg',
+            `ffmpeg is not on the PATH of the agent; Cosmos reads and writes videos with it in ${cosmos}`,
+            'warning',
+          ),
+        ]
+      : []),
+  ]
+}

@@ -38,7 +38,9 @@ export const checkDisks = (
           `${formatSize(need?.bytes ?? 0)} of downloads and ${formatSize(bytes - (need?.bytes ?? 0))} to stay free`,
         { hint: `Free ${formatSize(bytes - disk.freeBytes)} on ${disk.path} or rent a larger disk.` },
       )
-      const [subject = disk.path, ...subjects] = need?.subjects ?? []
+      // Where even an empty list of downloads would not leave enough, they are not the cause.
+      const [subject = disk.path, ...subjects] =
+        beside > disk.freeBytes ? ['requires.disk_free'] : (need?.subjects ?? [])
       return [{ ...problemFrom(error, subject), ...(subjects.length > 0 ? { subjects } : {}) }]
     },
   )

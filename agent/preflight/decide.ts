@@ -5,6 +5,7 @@ import { ON_THE_BOX } from '../../shared/preflight/check-secrets.ts'
 import { decideSources } from '../../shared/preflight/decide-sources.ts'
 import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import { checkGpu, checkProcesses, checkPrograms } from './check-box.ts'
+import { checkHost } from './check-host.ts'
 import { checkDisks } from './check-disks.ts'
 import type { Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
@@ -71,6 +72,8 @@ export const decide = (
     ...checkGpu(manifest, facts),
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),
+    ...checkHost(manifest, facts),
+    ...checkPlaces(wanted.files, { facts, told: sources.problems }),
     ...checkDisks(needs, facts, {
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
@@ -102,6 +105,18 @@ export const decide = (
     ),
   }
 }
+
+/** Destinations that cannot be written. A file whose format is refused was told already. */
+const checkPlaces = (
+  files: readonly WantedFile[],
+  { facts, told }: { readonly facts: Pick<Facts, 'refusedPlaces'>; readonly told: readonly Problem[] },
+): readonly Problem[] =>
+  files.flatMap(({ to, path, optional }) => {
+    const refused = facts.refusedPlaces.get(path)
+    if (refused === undefined || told.some(({ code, subject }) => code === refused.code && subject === to))
+      return []
+    return [{ ...refused, subject: to, severity: optional ? ('warning' as const) : ('error' as const) }]
+  })
 
 /** What `<name>.part` holds already need not be fetched, or fit, a second time. */
 const bytesLeft = (

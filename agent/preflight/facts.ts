@@ -1,5 +1,6 @@
-import type { SourceFacts } from '../../shared/preflight/source-facts.ts'
+import type { RefusedFact, SourceFacts } from '../../shared/preflight/source-facts.ts'
 import type { Gpu } from '../platform/gpu.ts'
+import type { Limits } from './read-limits.ts'
 
 export type DiskFact = {
   readonly device: number
@@ -23,4 +24,11 @@ export type Facts = SourceFacts & {
   readonly folders: ReadonlySet<string>
   readonly programs: ReadonlyMap<string, string | undefined>
   readonly portsInUse: ReadonlySet<number>
+  /** Destinations that cannot be written as they are: a link, a folder, a name that is too long. By path. */
+  readonly refusedPlaces: ReadonlyMap<string, RefusedFact['problem']>
+  /** Workflow files that are there. */
+  readonly workflows: ReadonlySet<string>
+  readonly limits: Limits
+  /** How far the clock is ahead of the hubs'; null where none was asked. */
+  readonly clockAheadMs: number | null
 }

@@ -1,9 +1,12 @@
-import { lstat, statfs } from 'node:fs/promises'
+import { lstat, stat, statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { askSources } from '../../shared/preflight/ask-sources.ts'
 import { questionsOf } from '../../shared/preflight/decide-sources.ts'
 import type { SourceFacts } from '../../shared/preflight/source-facts.ts'
+import { watchClock } from '../../shared/preflight/watch-clock.ts'
 import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import { findProgram } from '../platform/commands.ts'
@@ -11,6 +14,7 @@ import { deviceOf } from '../platform/files.ts'
 import { readGpus } from '../platform/gpu.ts'
 import type { DiskFact, Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
+import { readLimits } from './read-limits.ts'
 
 const PORT_TIMEOUT_MS = 500
 
@@ -20,6 +24,8 @@ export type Probes = {
   readonly hasSecret: (name: string) => boolean
   readonly resolve: ResolveDeps
   readonly isProven: (file: WantedFile) => Promise<boolean>
+  /** @throws AgentError where the destination of a file cannot be written as it is */
+  readonly checkPlace: (file: WantedFile) => Promise<void>
   readonly isSnapshotProven: (snapshot: Snapshot, wanted: WantedSnapshot) => Promise<boolean>
 }
 
@@ -40,19 +46,26 @@ export const gatherFacts = async (
     files.map(async (file) => ((await probes.isProven(file)) ? proven.add(file.path) : undefined)),
   )
   const unproven = files.filter((file) => !proven.has(file.path))
-  const [sources, disks, gpus, folders, partialBytes, portsInUse] = await Promise.all([
-    askSources(questionsOf(manifest, unproven), { ...probes.resolve, signal }),
-    readDisks([
-      ...files.map((file) => file.path),
-      ...wanted.snapshots.map((snapshot) => snapshot.hfHome),
-      manifest.models_root ?? '/',
-      wanted.homePath,
-    ]),
-    readGpus(probes.searchPath, signal),
-    existingFolders(Object.values(manifest.processes).flatMap((spec) => spec.working_dir ?? [])),
-    readPartialBytes(files),
-    readPortsInUse(manifest),
-  ])
+  const clock = watchClock(probes.resolve.fetch, () => probes.resolve.clock.now())
+  const [sources, disks, gpus, folders, partialBytes, portsInUse, refusedPlaces, limits, workflows] =
+    await Promise.all([
+      askSources(questionsOf(manifest, unproven), { ...probes.resolve, fetch: clock.fetch, signal }),
+      readDisks([
+        ...files.map((file) => file.path),
+        ...wanted.snapshots.map((snapshot) => snapshot.hfHome),
+        manifest.models_root ?? '/',
+        wanted.homePath,
+      ]),
+      readGpus(probes.searchPath, signal),
+      existingFolders(Object.values(manifest.processes).flatMap((spec) => spec.working_dir ?? [])),
+      readPartialBytes(files),
+      readPortsInUse(manifest),
+      findRefusedPlaces(unproven, probes),
+      readLimits(),
+      existingFiles(
+        Object.values(manifest.processes).flatMap((spec) => (spec.kind === 'comfyui' ? spec.workflows : [])),
+      ),
+    ])
   return {
     secrets: new Set(
       [...manifest.secrets.required, ...manifest.secrets.optional].filter((name) => probes.hasSecret(name)),
@@ -64,9 +77,29 @@ export const gatherFacts = async (
     disks,
     gpus,
     folders,
-    programs: new Map(['git', 'rclone'].map((name) => [name, findProgram(name, probes.searchPath)])),
+    programs: new Map(['git', 'ffmpeg'].map((name) => [name, findProgram(name, probes.searchPath)])),
     portsInUse,
+    refusedPlaces,
+    workflows,
+    limits,
+    clockAheadMs: clock.aheadMs(),
   }
+}
+
+const findRefusedPlaces = async (
+  files: readonly WantedFile[],
+  probes: Pick<Probes, 'checkPlace'>,
+): Promise<Facts['refusedPlaces']> => {
+  const refused = new Map<string, Problem>()
+  for (const file of files) {
+    try {
+      await probes.checkPlace(file)
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error
+      refused.set(file.path, problemFrom(error, file.to))
+    }
+  }
+  return refused
 }
 
 const findProvenSnapshots = async (
@@ -112,6 +145,13 @@ const isFolder = async (path: string): Promise<boolean> =>
 
 const existingFolders = async (paths: readonly string[]): Promise<ReadonlySet<string>> => {
   const found = await Promise.all(paths.map(async (path) => ((await isFolder(path)) ? [path] : [])))
+  return new Set(found.flat())
+}
+
+const existingFiles = async (paths: readonly string[]): Promise<ReadonlySet<string>> => {
+  const found = await Promise.all(
+    paths.map(async (path) => ((await stat(path).catch(() => undefined))?.isFile() === true ? [path] : [])),
+  )
   return new Set(found.flat())
 }
 

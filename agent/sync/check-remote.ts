@@ -117,7 +117,7 @@ const nearestExisting = async (path: string): Promise<string> => {
     await lstat(path)
     return path
   } catch (error) {
-    if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error
+    if (!['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '') || dirname(path) === path) throw error
     return nearestExisting(dirname(path))
   }
 }

@@ -100,6 +100,16 @@ export const ERROR_CODES = {
     exit: EXIT.refused,
     hint: 'Check the remote’s options and credentials.',
   },
+  few_tasks: {
+    status: 422,
+    exit: EXIT.failed,
+    hint: 'Set OMP_NUM_THREADS in the env of the processes, or rent another machine.',
+  },
+  clock_skewed: {
+    status: 422,
+    exit: EXIT.failed,
+    hint: 'Set the clock of the machine, or rent another one: signed addresses and uploads fail.',
+  },
   unsafe_path: {
     status: 422,
     exit: EXIT.refused,

@@ -1,7 +1,11 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { decide } from '../../../agent/preflight/decide.ts'
 import type { Facts } from '../../../agent/preflight/facts.ts'
 import { locateFiles, locateSnapshots } from '../../../agent/preflight/locate-files.ts'
+import { readLimits } from '../../../agent/preflight/read-limits.ts'
 import { parseGpus } from '../../../agent/platform/gpu.ts'
 import { parseManifest } from '../../../shared/manifest/parse-manifest.ts'
 import { checkSecrets, ON_THE_BOX } from '../../../shared/preflight/check-secrets.ts'
@@ -29,6 +33,10 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
     folders: new Set(),
     programs: new Map(),
     portsInUse: new Set(),
+    refusedPlaces: new Map(),
+    workflows: new Set(),
+    limits: { tasks: null, processors: null, processorsShown: 8 },
+    clockAheadMs: 0,
     ...change,
   }
   return decide(
@@ -254,4 +262,33 @@ test('a repository is planned at one commit; gated, pickled or too large it is t
   expect(told(on(refused))).toEqual(['error gated hf://o/r@main'])
   expect(told(on(aSnapshot(['a.bin', 'b.bin'])))).toEqual(['error pickle_refused hf://o/r@main'])
   expect(told(on(aSnapshot([], 900 * GB)))).toEqual([`error disk_too_small hf://o/r@${'1'.repeat(40)}`])
+})
+
+test('a host that shows many processors and allows few tasks, and a clock that is wrong, are told', () => {
+  const yaml = 'processes:\n  a: {kind: command, command: [sleep, "1"]}\n'
+  const limits = { tasks: 1024, processors: 46, processorsShown: 384 }
+  const { problems } = decideOn(yaml, { limits, clockAheadMs: -20 * 60_000 })
+  expect(problems.map(({ message }) => message)).toEqual([
+    'the container allows 1024 processes and threads; the machine shows 384 processors and allows 46.0 of them',
+    'the clock of the box is 20 min behind',
+  ])
+  expect(told(decideOn(yaml, { clockAheadMs: 60_000 }))).toEqual([])
+})
+
+test('the limits of a container are read from its control group, of either version', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'limits-'))
+  try {
+    expect(await readLimits(folder)).toMatchObject({ tasks: null, processors: null })
+    mkdirSync(join(folder, 'pids'))
+    mkdirSync(join(folder, 'cpu'))
+    writeFileSync(join(folder, 'pids/pids.max'), 'max\n')
+    writeFileSync(join(folder, 'cpu/cpu.cfs_quota_us'), '-1\n')
+    writeFileSync(join(folder, 'cpu/cpu.cfs_period_us'), '100000\n')
+    expect(await readLimits(folder)).toMatchObject({ tasks: null, processors: null })
+    writeFileSync(join(folder, 'pids.max'), '1024\n')
+    writeFileSync(join(folder, 'cpu.max'), '4600000 100000\n')
+    expect(await readLimits(folder)).toMatchObject({ tasks: 1024, processors: 46 })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
