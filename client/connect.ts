@@ -4,8 +4,9 @@ import { createApi } from './api.ts'
 import type { Environment } from './command.ts'
 import { createConnection } from './connection.ts'
 import type { Box } from './context/resolve-box.ts'
-import type { HttpsTarget, SshTarget, Target } from './context/target.ts'
+import type { HttpsTarget, SshTarget } from './context/target.ts'
 import { targetText } from './context/target.ts'
+import { followMovedBox } from './rent/find-moved.ts'
 import type { Transport } from './transport.ts'
 import { createUnixTransport } from './transport.ts'
 
@@ -18,13 +19,13 @@ type ConnectDeps = {
 
 /** The API of a box. Nothing is sent yet. */
 export const connect = (
-  box: Pick<Box, 'target' | 'token'>,
+  box: Pick<Box, 'target' | 'token'> & Partial<Pick<Box, 'context' | 'rental'>>,
   { environment, signal, timeoutMs, onAgentVersion }: ConnectDeps,
 ): Api =>
   createApi({
     connection: createConnection({
       label: targetText(box.target),
-      transport: transportTo(box.target, environment),
+      transport: transportTo(box, environment),
       token: box.token,
       onAgentVersion,
     }),
@@ -32,14 +33,20 @@ export const connect = (
     timeoutMs,
   })
 
-const transportTo = (target: Target, environment: Environment): Transport => {
+const transportTo = (
+  { target, context, rental }: Parameters<typeof connect>[0],
+  environment: Environment,
+): Transport => {
+  const openSsh = (ssh: SshTarget): Transport => whenUsed(() => sshTransport(ssh, environment))
   switch (target.kind) {
     case 'unix':
       return createUnixTransport(target.path)
     case 'https':
       return whenUsed(() => tlsTransport(target))
     case 'ssh':
-      return whenUsed(() => sshTransport(target, environment))
+      return rental === undefined || context === undefined
+        ? openSsh(target)
+        : followMovedBox({ context, rental, target }, { environment, open: openSsh })
   }
 }
 

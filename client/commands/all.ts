@@ -11,6 +11,7 @@ import { doctor } from './doctor.ts'
 import { down } from './down.ts'
 import { events } from './events.ts'
 import { exec } from './exec.ts'
+import { guard } from './guard.ts'
 import { install } from './install.ts'
 import { logs } from './logs.ts'
 import { manifestCheck, manifestSchema } from './manifest.ts'
@@ -69,6 +70,7 @@ export const COMMANDS: readonly Command[] = [
   up,
   down,
   boxes,
+  guard,
   install,
   pair,
   contextLs,

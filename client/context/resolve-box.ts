@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
 import { isPin, PIN_HINT } from '../tls/pin.ts'
+import type { RentedBox } from './contexts.ts'
 import { findContext, readContexts, targetOf } from './contexts.ts'
 import type { Target } from './target.ts'
 import { parseTarget, targetText } from './target.ts'
@@ -14,6 +15,8 @@ export type Box = {
   readonly chosenBy: '--context' | 'AGENTCTL_HOST' | 'the current context' | 'the local socket'
   /** Its name where it is a context. */
   readonly context: string | undefined
+  /** What it is at its provider where it was rented. */
+  readonly rental?: RentedBox | undefined
 }
 
 /**
@@ -33,7 +36,8 @@ export const resolveBox = async (asked: string | undefined, environment: Environ
   if (name !== undefined) {
     const found = findContext(stored, name)
     const chosenBy = asked === undefined ? 'the current context' : '--context'
-    return { target: targetOf(found), token: found.token, chosenBy, context: name }
+    const { token, rental } = found
+    return { target: targetOf(found), token, chosenBy, context: name, rental }
   }
   const { socket, tokenFile } = localAgent(environment)
   const token = environment['AGENTCTL_TOKEN'] || (await readLocalToken(tokenFile))

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { realpath } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Call } from '../command.ts'
 import { readContexts } from '../context/contexts.ts'
+import { serviceEnvironment } from '../service/service-environment.ts'
 import type { ServiceDefinition } from '../service/service-files.ts'
 import type { PullRequest } from './pull-checkpoint.ts'
 
@@ -37,19 +37,5 @@ export const pullService = async (
     description: `Pulls ${request.name} from ${context ?? 'the box'} to ${request.to}`,
     argv: [process.execPath, script, ...words],
     environment: serviceEnvironment(call.environment),
-  }
-}
-
-/** Nothing of a login shell is there for a service, so what is needed is written down. */
-const KEPT: readonly string[] = ['HOME', 'XDG_CONFIG_HOME', 'AGENT_HOME', 'AGENTCTL_HOST']
-
-const serviceEnvironment = (environment: Call['environment']): Record<string, string> => {
-  const kept = KEPT.flatMap((name) => {
-    const value = environment[name]
-    return value === undefined || value === '' ? [] : [[name, value] as const]
-  })
-  return {
-    ...Object.fromEntries(kept),
-    PATH: [dirname(process.execPath), '/usr/local/bin', '/usr/bin', '/bin'].join(':'),
   }
 }

@@ -1,4 +1,6 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 import type { AgentProcess, Ended } from './agent-process.ts'
 import { makeHome, removeHome, startAgent } from './agent-process.ts'
@@ -23,6 +25,8 @@ export type RentedBox = {
   readonly server: SshServer
   /** The agent's home on the box. */
   readonly home: string
+  /** Where its sshd is after each start; what is not its address any more refuses connections. */
+  readonly ports: readonly number[]
   /** Writes a manifest on the laptop and returns its path. */
   manifest(text: string): string
   agentctl(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<Ended>
@@ -36,10 +40,15 @@ const root = join(import.meta.dirname, '..', '..')
 
 /**
  * @param options.image `with-agent`: its PATH has agentd and it starts at boot; `stock`: it has no trace of it
+ * @param options.addresses how many addresses it has, one after the other; one by default
  * @param options.path a folder whose programs the agent finds too
  */
 export const startRentedBox = async (
-  options: FakeOptions & { readonly image?: 'with-agent' | 'stock'; readonly path?: string } = {},
+  options: FakeOptions & {
+    readonly image?: 'with-agent' | 'stock'
+    readonly path?: string
+    readonly addresses?: number
+  } = {},
 ): Promise<RentedBox> => {
   const home = makeHome()
   const hasAgent = options.image !== 'stock'
@@ -52,6 +61,9 @@ export const startRentedBox = async (
   }
   const path = `${bin}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin`
   const server = await startSshServer({ env: { AGENT_HOME: box, PATH: path } })
+
+  const sshd = Number(server.target.split(':').at(-1))
+  const doors = await Promise.all(Array.from({ length: options.addresses ?? 1 }, () => openDoor(sshd)))
 
   let agent: AgentProcess | undefined
   let work = Promise.resolve()
@@ -73,10 +85,11 @@ export const startRentedBox = async (
     ...options,
     behaviour: {
       loadMs: 100,
-      addresses: [{ host: '127.0.0.1', port: Number(server.target.split(':').at(-1)) }],
+      addresses: doors.map(({ port }) => ({ host: '127.0.0.1', port })),
       ...options.behaviour,
     },
-    onState: ({ state, env }) => {
+    onState: ({ state, env, starts }) => {
+      if (state === 'stopped' && starts < doors.length) doors[starts - 1]?.close()
       if (state === 'running') void begin(env)
       if (state === 'gone' || state === 'stopped') void end(state === 'gone')
     },
@@ -87,6 +100,7 @@ export const startRentedBox = async (
     fake,
     server,
     home: box,
+    ports: doors.map(({ port }) => port),
     manifest: (text) => {
       const file = join(server.folder, `manifest-${(manifests += 1)}.yaml`)
       writeFileSync(file, text)
@@ -97,9 +111,39 @@ export const startRentedBox = async (
     killAgent: () => end(false),
     close: async () => {
       await fake.close()
+      for (const door of doors) door.close()
       await end(true)
       await server.close()
       await removeHome(home)
     },
   }
 }
+
+type Door = { readonly port: number; close(): void }
+
+/** A port that leads to the sshd, as a provider's mapped ports do. */
+const openDoor = (sshd: number): Promise<Door> =>
+  new Promise((resolve) => {
+    const sockets = new Set<Socket>()
+    const server = createServer((outside) => {
+      const inside = connect(sshd, '127.0.0.1')
+      for (const [one, other] of [
+        [outside, inside],
+        [inside, outside],
+      ] as const) {
+        sockets.add(one)
+        one.pipe(other)
+        one.on('error', () => other.destroy())
+        one.once('close', () => sockets.delete(one))
+      }
+    })
+    server.listen(0, '127.0.0.1', () => {
+      resolve({
+        port: (server.address() as AddressInfo).port,
+        close: () => {
+          server.close()
+          for (const socket of sockets) socket.destroy()
+        },
+      })
+    })
+  })
