@@ -60,13 +60,15 @@ const guardedLookup =
   (url: URL, policy: AddressPolicy): LookupFunction =>
   (host, options, callback) => {
     lookup(host, { ...options, all: true }, (error, found) => {
+      // With an error there is no list, whatever the types say.
+      if (error) {
+        callback(error, '')
+        return
+      }
       const isAllowed = isNamedByUser(url, policy) || found.every(({ address }) => isPublicAddress(address))
-      const refused =
-        error ??
-        (isAllowed ? null : new AgentError('forbidden_address', `${host} leads to a private address`))
       const [first] = found
-      if (refused !== null || first === undefined)
-        callback(refused ?? new Error(`${host} has no address`), '')
+      if (!isAllowed) callback(new AgentError('forbidden_address', `${host} leads to a private address`), '')
+      else if (first === undefined) callback(new Error(`${host} has no address`), '')
       else if (options.all === true) callback(null, found)
       else callback(null, first.address, first.family)
     })

@@ -10,7 +10,7 @@ import { followRun, runFailure } from '../follow-run.ts'
 import { readManifestText } from '../manifest-text.ts'
 import type { Output } from '../output/output.ts'
 import { orDash } from '../output/rows.ts'
-import { bold } from '../output/text.ts'
+import { bold, yellow } from '../output/text.ts'
 import type { RankedOffer } from '../rent/choose-offer.ts'
 
 export const up: Command = {
@@ -49,11 +49,12 @@ export const up: Command = {
       })
     const { openProvider } = await import('../rent/open-provider.ts')
     const provider = await openProvider(order.provider, call.environment)
-    const plan = await planBeforeRenting(manifest, call)
+    const plan = await planBeforeRenting(text, call)
     call.output.problems(plan.problems)
+    plan.unchecked.forEach((what) => call.output.note(yellow('unchecked '), what))
 
     const { chooseOffers } = await import('../rent/choose-offer.ts')
-    const wanted = { ...order.wanted, downloadBytes: plan.downloadBytes }
+    const wanted = { ...order.wanted, downloadBytes: plan.estimate.downloadBytes ?? 0 }
     const found = await provider.search(
       { ...wanted, interruptible: order.interruptible },
       { signal: call.signal },

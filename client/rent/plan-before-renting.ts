@@ -1,30 +1,27 @@
-import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
-import { listReferences } from '../../shared/manifest/resolve-manifest-secrets.ts'
-import type { Manifest } from '../../shared/manifest/schema.ts'
+import type { PlanRecord } from '../../shared/contract/records.ts'
+import { ASSUMED_BYTES_PER_SECOND } from '../../shared/preflight/estimate.ts'
+import type { ManifestText } from '../api.ts'
 import type { Call } from '../command.ts'
-import { findSecret } from './find-secret.ts'
-
-/** What the downloads come to, and what is worth a warning. */
-export type LocalPlan = { readonly downloadBytes: number; readonly problems: readonly Problem[] }
+import { planLocally } from '../plan/plan-locally.ts'
 
 /**
- * Incident A1: what can be known without a box is known before one is paid for.
- * @throws AgentError plan_has_errors with every problem
+ * Incident A1: what can be known without a box is known before one is paid for: secrets that are missing or that the
+ * hub refuses, gated files without access, addresses that lead nowhere, each with the files that need them.
+ * @throws AgentError plan_has_errors with every problem, invalid_manifest
  */
-export const planBeforeRenting = (manifest: Manifest, call: Call): Promise<LocalPlan> => {
-  const references = listReferences(manifest)
-  const names = new Set([...manifest.secrets.required, ...references.map(({ name }) => name)])
-  const problems = [...names]
-    .filter((name) => findSecret(name, call.environment) === undefined)
-    .map((name): Problem => ({
-      code: 'secret_missing',
-      severity: 'error',
-      subject: name,
-      message: `this machine does not have ${name}`,
-      hint: `export ${name}=…; it is given to the box when it is made.`,
-    }))
-  if (problems.length > 0)
-    throw new AgentError('plan_has_errors', 'the plan has errors; nothing was rented', { problems })
-  return Promise.resolve({ downloadBytes: 0, problems: [] })
+export const planBeforeRenting = async (text: ManifestText, call: Call): Promise<PlanRecord> => {
+  const plan = await planLocally(text, {
+    environment: call.environment,
+    signal: call.longSignal,
+    bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
+    usdPerHour: undefined,
+  })
+  const errors = plan.problems.filter(({ severity }) => severity === 'error').length
+  if (errors === 0) return plan
+  throw new AgentError(
+    'plan_has_errors',
+    `the plan has ${errors === 1 ? 'an error' : `${errors} errors`}; nothing was rented`,
+    { problems: plan.problems, hint: 'Correct every problem that is listed, then run up again.' },
+  )
 }
