@@ -52,7 +52,7 @@ export const createPendingCopier = (copy: CopyTogether) => {
           const [unit, ...others] = batch
           if (!unit) continue
           if (others.length > 0 && isTroubleOfOne(error)) {
-            queue.unshift(...batch.map((one) => [one]))
+            queue.unshift(...halvesOf(batch))
             continue
           }
           if (others.length === 0 && mayChange(unit, error)) continue
@@ -72,9 +72,15 @@ export const createPendingCopier = (copy: CopyTogether) => {
 export const isTroubleOfUnit = (error: unknown): boolean =>
   isCode(error, 'checkpoint_changed', 'io_error', 'unsafe_path')
 
-/** True for what may ail one unit alone: of units that failed together each is worth a copy of its own. */
+/** True for what may ail one unit alone: of units that failed together the others are worth another try. */
 export const isTroubleOfOne = (error: unknown): boolean =>
   isTroubleOfUnit(error) || isCode(error, 'sync_failed')
+
+/** A batch that failed is tried by halves, so that the one unit that ails it is found in a few tries. */
+export const halvesOf = <T>(batch: readonly T[]): readonly (readonly T[])[] => {
+  const middle = Math.ceil(batch.length / 2)
+  return [batch.slice(0, middle), batch.slice(middle)]
+}
 
 const isCode = (error: unknown, ...codes: readonly string[]): boolean =>
   error instanceof AgentError && codes.includes(error.code)

@@ -6,7 +6,7 @@ import type { Clock } from '../platform/clock.ts'
 import { errorText } from '../platform/files.ts'
 import { batchUnits } from './batch-units.ts'
 import type { CopyTogether } from './copy-pending.ts'
-import { isTroubleOfOne, isTroubleOfUnit } from './copy-pending.ts'
+import { halvesOf, isTroubleOfOne, isTroubleOfUnit } from './copy-pending.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { newestFirst } from './order-units.ts'
 import { isCheckpoint } from './prune-units.ts'
@@ -93,7 +93,7 @@ const copyInTime = async (
       }
     } catch (error) {
       if (units.length > 1 && !signal.aborted && isTroubleOfOne(error))
-        for (const unit of units) await copyIfTheyFit([unit])
+        for (const half of halvesOf(units)) await copyIfTheyFit(half)
       else {
         for (const unit of units) why.set(unit.name, failed(error))
         if (signal.aborted || !isTroubleOfUnit(error)) throw error

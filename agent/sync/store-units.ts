@@ -3,7 +3,7 @@ import { keepReplaced } from './keep-replaced.ts'
 import type { SealedFile, SealedUnit } from './seal-unit.ts'
 import { MARKER_FILES, pathInUnit } from './unit.ts'
 import type { RecordContext, UnitRecord } from './unit-record.ts'
-import { readRecords, recordOf, recordPath, writeRecords } from './unit-record.ts'
+import { readRecords, recordOf, recordPath, voidRecords, writeRecords } from './unit-record.ts'
 import { isThere, verifyFiles } from './verify-files.ts'
 
 export type StoreContext = RecordContext & {
@@ -35,6 +35,7 @@ export const storeUnits = async (units: readonly SealedUnit[], context: StoreCon
   const records = await readRecords(recorded, context)
 
   const missing: SealedFile[] = []
+  const outdated: string[] = []
   for (const unit of units) {
     const record = records.get(unit.name)
     const lacking: SealedFile[] = []
@@ -50,10 +51,12 @@ export const storeUnits = async (units: readonly SealedUnit[], context: StoreCon
         isMarked: lastFiles(unit, context.completeMarker).length > 0,
         startedBefore: context.startedBefore(unit.name),
       })
+    if (record && replaced.length > 0) outdated.push(unit.name)
     missing.push(...lacking)
   }
   if (missing.length > 0) {
     context.onPut(missing.reduce((sum, file) => sum + file.sizeBytes, 0))
+    await voidRecords(outdated, context)
     const last = new Set(units.flatMap((unit) => lastFiles(unit, context.completeMarker)))
     const isNew = !missing.some((file) => before.has(file.path))
     await Promise.all([carrier.put(missing, { ...context, last, isNew }), hashAlong(missing, context)])

@@ -15,7 +15,6 @@ const BLOCKED_MS: Readonly<Partial<Record<Problem['code'], number>>> = {
   program_missing: 900_000,
   sync_quota: 3_600_000,
 }
-/** A few failures in a row are weather; more are a state. */
 const FAILING_AFTER = 3
 const LATE_AFTER = 3
 
@@ -29,8 +28,11 @@ export const createSyncHealth = (
   let { lastSuccessAt, consecutiveFailures: failures, problem } = kept
   let lastSuccessMs = clock.monotonicMs()
   let nextAttemptMs = 0
+  /** A failure or two in a row are weather, unless trying again cures nothing. */
+  const isFailing = (): boolean =>
+    problem !== null && (failures >= FAILING_AFTER || BLOCKED_MS[problem.code] !== undefined)
   // Kinds of trouble since it last worked: each is told once, however often they take turns.
-  const told = new Set(problem ? [problem.code] : [])
+  const told = new Set(problem && isFailing() ? [problem.code] : [])
 
   /** A state that cannot be written (a full disk) must not hide how the sync is doing now. */
   const keep = (): void => {
@@ -43,7 +45,7 @@ export const createSyncHealth = (
 
   return {
     succeeded: (): void => {
-      if (failures > 0) report({ type: 'sync.recovered', subject: spec.name, data: { failures } })
+      if (told.size > 0) report({ type: 'sync.recovered', subject: spec.name, data: { failures, problem } })
       lastSuccessAt = clock.now().toISOString()
       lastSuccessMs = clock.monotonicMs()
       failures = 0
@@ -56,10 +58,12 @@ export const createSyncHealth = (
     failed: (error: unknown): void => {
       failures += 1
       const now = problemFrom(error, spec.name)
-      if (!told.has(now.code)) report({ type: 'sync.failed', subject: spec.name, data: { problem: now } })
-      told.add(now.code)
-      deps.log.warn('sync failed', { sync: spec.name, code: now.code, message: now.message, failures })
       problem = now
+      if (isFailing() && !told.has(now.code)) {
+        report({ type: 'sync.failed', subject: spec.name, data: { problem: now, failures, lastSuccessAt } })
+        told.add(now.code)
+      }
+      deps.log.warn('sync failed', { sync: spec.name, code: now.code, message: now.message, failures })
       const longestMs = Math.min(LONGEST_BACKOFF_MS, 1_000 * 2 ** failures)
       // Half of it is chance, so that boxes that failed together do not come back together.
       const waitMs = BLOCKED_MS[now.code] ?? longestMs * (0.5 + deps.random() / 2)
@@ -71,8 +75,7 @@ export const createSyncHealth = (
     failures: (): number => failures,
     problem: (): Problem | null => problem,
     /** True when trying again soon is worth it. */
-    isRetrying: (): boolean =>
-      failures > 0 && failures < FAILING_AFTER && !(problem && BLOCKED_MS[problem.code] !== undefined),
+    isRetrying: (): boolean => failures > 0 && !isFailing(),
     /** Milliseconds until the next try after a failure; 0 when it is due. */
     retryInMs: (): number => Math.max(0, nextAttemptMs - clock.monotonicMs()),
     /** True when the last success, or the start of the agent, is more than three times `every` ago. */

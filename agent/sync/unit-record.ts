@@ -54,12 +54,27 @@ export const readRecords = async (
  */
 export const writeRecords = async (records: readonly UnitRecord[], context: RecordContext): Promise<void> => {
   if (records.length === 0) return
+  const texts = new Map(
+    records.map((record) => [recordPath(record.unit), `${JSON.stringify(record, undefined, 1)}\n`]),
+  )
+  await writeTexts(texts, context)
+}
+
+/**
+ * Says in the place of a unit's record that its files are being replaced: until the new record is there, what lies
+ * there is neither the old unit nor the new one.
+ * @throws AgentError sync_failed, and what the carrier throws
+ */
+export const voidRecords = async (units: readonly string[], context: RecordContext): Promise<void> => {
+  if (units.length === 0) return
+  const text = (unit: string): string => `${JSON.stringify({ version: 1, unit, state: 'being replaced' })}\n`
+  await writeTexts(new Map(units.map((unit) => [recordPath(unit), text(unit)])), context)
+}
+
+const writeTexts = async (texts: ReadonlyMap<string, string>, context: RecordContext): Promise<void> => {
   const { carrier, signal } = context
   const folder = await mkdtemp(join(context.temporaryFolder, 'record-'))
   try {
-    const texts = new Map(
-      records.map((record) => [recordPath(record.unit), `${JSON.stringify(record, undefined, 1)}\n`]),
-    )
     const files = [...texts].map(([path, text], index) => ({
       from: join(folder, `${index}.json`),
       path,

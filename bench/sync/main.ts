@@ -83,7 +83,7 @@ const copyAgainstRclone = async (what: string, source: string): Promise<void> =>
   }
   const remote = mkdtempSync(join(folder, 'remote-'))
   for (const bucket of ['ours', 'bare']) mkdirSync(join(remote, bucket))
-  const server = await serveS3(rclone.path, { folder: remote, ...KEY })
+  const server = await serveS3(rclone.path, { folder: remote, ...KEY, isAlone: true })
   const env = {
     RCLONE_CONFIG: '',
     HOME: folder,

@@ -51,12 +51,13 @@ export type RcloneServer = { readonly url: string; close(): Promise<void> }
 /** `rclone serve webdav` of a folder on a free loopback port: a remote without hashes and without times. */
 export const serveWebdav = (
   rclone: string,
-  options: { folder: string; user: string; password: string; bytesPerSecond?: string },
+  options: { folder: string; user: string; password: string; bytesPerSecond?: string; mayWrite?: boolean },
 ): Promise<RcloneServer> =>
   serve(rclone, ['webdav', options.folder], {
     HOME: options.folder,
     RCLONE_USER: options.user,
     RCLONE_PASS: options.password,
+    ...(options.mayWrite === false ? { RCLONE_READ_ONLY: 'true' } : {}),
     ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
     // What tests change in the folder behind the server's back is seen at once.
     RCLONE_DIR_CACHE_TIME: '0s',
@@ -65,11 +66,12 @@ export const serveWebdav = (
 /** `rclone serve s3`: the folders in `folder` are buckets, objects have MD5 hashes and appear when they are whole. */
 export const serveS3 = (
   rclone: string,
-  options: { folder: string; key: string; secret: string },
+  options: { folder: string; key: string; secret: string; isAlone?: boolean },
 ): Promise<RcloneServer> =>
   serve(rclone, ['s3', options.folder, `--auth-key=${options.key},${options.secret}`], {
     HOME: options.folder,
-    RCLONE_DIR_CACHE_TIME: '0s',
+    // Where nobody changes the folder behind the server's back it need not list it again for each request.
+    ...(options.isAlone === true ? {} : { RCLONE_DIR_CACHE_TIME: '0s' }),
   })
 
 const serve = async (

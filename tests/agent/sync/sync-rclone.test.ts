@@ -12,10 +12,15 @@ const title = skipped ? `rclone (skipped: ${rclone.reason})` : `rclone ${rclone.
 const PASSWORD = 'correct horse battery'
 
 /** A box and a webdav server whose folder is the box's `remote`. */
-const createWebdavBox = async () => {
+const createWebdavBox = async (access: { mayWrite?: boolean } = {}) => {
   if (skipped) throw new Error(rclone.reason)
   const box = createSyncBox({ searchPath: `${rclone.folder}:/usr/bin:/bin` })
-  const server = await serveWebdav(rclone.path, { folder: box.remote, user: 'me', password: PASSWORD })
+  const server = await serveWebdav(rclone.path, {
+    folder: box.remote,
+    user: 'me',
+    password: PASSWORD,
+    ...access,
+  })
   const remote = (options: Readonly<Record<string, string>> = {}): PlannedRemote => ({
     name: 'my-dav',
     type: 'webdav',
@@ -91,7 +96,7 @@ describe.skipIf(skipped)(title, () => {
     expect(statSync(stored)).toMatchObject({ mtimeMs, ino })
   })
 
-  test('S17, B6: a wrong password is found at plan time and named as such', async () => {
+  test('S17, incident B6: a wrong password is found at plan time and named as such', async () => {
     await using dav = await createWebdavBox()
     const problem = await dav.check(dav.remote({ pass: 'wrong password' }))
     expect(problem).toMatchObject({ code: 'sync_auth', severity: 'error', subject: 'checkpoints' })
@@ -99,9 +104,18 @@ describe.skipIf(skipped)(title, () => {
     expect(problem?.message).not.toContain('wrong password')
   })
 
-  test('B6: a right one is proven by a real listing, and nothing is made on the remote', async () => {
+  test('incident B6: a right one is proven by a real listing and a small file that reads back', async () => {
     await using dav = await createWebdavBox()
     expect(await dav.check(dav.remote())).toBeNull()
+    const written = readdirSync(dav.box.remote, { recursive: true, withFileTypes: true })
+    expect(written.filter((entry) => entry.isFile()).map(({ name }) => name)).toEqual(['may-write'])
+  })
+
+  test('incident B6: credentials that may read and not write are found at plan time', async () => {
+    await using dav = await createWebdavBox({ mayWrite: false })
+    const problem = await dav.check(dav.remote())
+    expect(problem).toMatchObject({ severity: 'error', subject: 'checkpoints' })
+    expect(problem?.message).toContain('my-dav')
     expect(readdirSync(dav.box.remote)).toEqual([])
   })
 
@@ -115,7 +129,7 @@ describe.skipIf(skipped)(title, () => {
     expect(problem?.code).toBe(code)
   })
 
-  test('B9, S27: without rclone, or with an old one, the plan says so', async () => {
+  test('S27, incident B9: without rclone, or with an old one, the plan says so', async () => {
     await using dav = await createWebdavBox()
     const folder = join(dav.home, 'bin')
     const context = {

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import type { SyncRow } from '../../../shared/contract/records.ts'
 import { createSyncBox, laterClock, safetensors, until } from './support/sync-box.ts'
 
-test('B9: a sync that does not succeed for three times its interval is late, and is not when it does again', async () => {
+test('incident B9: a sync that does not succeed for three times its interval is late, and is not when it does again', async () => {
   let laterMs = 0
   await using box = createSyncBox({ clock: laterClock(() => laterMs) })
   rmSync(box.remote, { recursive: true })
