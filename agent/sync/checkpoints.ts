@@ -54,7 +54,7 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
       },
     )
     if (!sealed) return undefined
-    await sealed.close()
+    sealed.close()
     if (isResting && run.remoteState(unit.name, sealed.digest) !== 'stored') return undefined
     return {
       run,

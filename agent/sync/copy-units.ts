@@ -43,7 +43,7 @@ export const copyUnits = async (units: readonly ObservedUnit[], context: CopyCon
     const done = new Set(sealed.map(({ name }) => name))
     for (const unit of units) if (done.has(unit.name)) copies.matched(unit)
   } finally {
-    await Promise.all(sealed.map((unit) => unit.close()))
+    for (const unit of sealed) unit.close()
   }
 }
 

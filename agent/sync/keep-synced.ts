@@ -21,7 +21,7 @@ export const keepSynced = async (
   const watch = createRootWatch(spec.path, {
     onDirty: bell.ring,
     onProblem: (message) => {
-      log.warn('watching stopped; comparing goes on', { sync: spec.name, message })
+      log.warn('watching stopped; comparing goes on', { sync: spec.name, error: message })
       run.setService({ watchProblem: watchProblem(spec.name, spec.path, message) })
     },
   })
@@ -49,7 +49,7 @@ export const keepSynced = async (
 
 const noteFailure = (error: unknown, { log, signal }: { log: Log; signal: AbortSignal }): void => {
   signal.throwIfAborted()
-  log.warn('cannot look at what is to be copied', { message: errorText(error) })
+  log.warn('cannot look at what is to be copied', { error: errorText(error) })
 }
 
 const watchProblem = (subject: string, path: string, message: string): Problem => ({

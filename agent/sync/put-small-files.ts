@@ -33,6 +33,6 @@ export const putSmallFiles = async (
   try {
     await carrier.put(sealed.files, { signal, last: new Set(), isNew: false })
   } finally {
-    await sealed.close()
+    sealed.close()
   }
 }

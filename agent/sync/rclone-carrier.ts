@@ -95,8 +95,9 @@ export const createRcloneCarrier = (
     inFolder(async (folder) => {
       if (files.length === 0) return
       const tree = join(folder, 'tree')
+      const folders = new Set(files.map(({ path }) => dirname(join(tree, path))))
+      for (const inside of folders) await mkdir(inside, { recursive: true })
       for (const { from, path } of files) {
-        await mkdir(dirname(join(tree, path)), { recursive: true })
         // The links lead to open files, whose bytes stay when the trainer removes their names (S3, S4).
         await symlink(from, join(tree, path))
       }

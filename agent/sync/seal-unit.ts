@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { FileHandle } from 'node:fs/promises'
-import { constants, open } from 'node:fs/promises'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
@@ -25,7 +24,7 @@ export type SealedUnit = {
   readonly files: readonly SealedFile[]
   /** False when a file was written to since the seal (S1, S2); a removed or replaced one does not count (S3, S4). */
   unchanged(): Promise<boolean>
-  close(): Promise<void>
+  close(): void
 }
 
 /** More files than this are not held open: their names are used, and a removal in between is found as a failure. */
@@ -40,30 +39,32 @@ export const sealUnit = async (
   context: { root: string; completeAt: string; hashFile: HashFile; signal: AbortSignal },
 ): Promise<SealedUnit> => {
   const { root, hashFile, signal } = context
-  const held: { handle: FileHandle; file: UnitFile; sha256: string }[] = []
-  const close = async (): Promise<void> => {
-    await Promise.all(held.map(({ handle }) => handle.close()))
-    held.length = 0
+  const held: Held[] = []
+  const close = (): void => {
+    for (const { descriptor } of held.splice(0)) closeSync(descriptor)
   }
   const isHeld = unit.files.length <= MAX_HELD
   try {
     const files: SealedFile[] = []
     for (const file of unit.files) {
       const path = join(root, file.path)
-      const handle = await openUnchanged(path, file.fingerprint)
-      const from = isHeld ? `/proc/${process.pid}/fd/${handle.fd}` : path
-      const sha256 = await hashFile(from, { algorithm: 'sha256', signal }).catch(async (error: unknown) => {
-        await handle.close()
-        throw error
-      })
-      if (isHeld) held.push({ handle, file, sha256 })
-      else await handle.close()
+      const descriptor = openUnchanged(path, file.fingerprint)
+      const from = isHeld ? `/proc/${process.pid}/fd/${descriptor}` : path
+      if (!isHeld) closeSync(descriptor)
+      const one: Held = { descriptor, file, sha256: '' }
+      if (isHeld) held.push(one)
+      const sha256 = (one.sha256 = await hashFile(from, { algorithm: 'sha256', signal }))
+      const hashes = new Map<HashAlgorithm, Promise<string>>([['sha256', Promise.resolve(sha256)]])
       files.push({
         path: file.path,
         sizeBytes: file.sizeBytes,
         sha256,
         from,
-        hash: (algorithm) => hashFile(from, { algorithm, signal }),
+        hash: (algorithm) => {
+          const hash = hashes.get(algorithm) ?? hashFile(from, { algorithm, signal })
+          hashes.set(algorithm, hash)
+          return hash
+        },
       })
     }
     return {
@@ -76,16 +77,17 @@ export const sealUnit = async (
       unchanged: async () => {
         if (isHeld)
           return (await Promise.all(held.map((one) => isUnchanged(one, { hashFile, signal })))).every(Boolean)
-        for (const file of unit.files)
-          await openUnchanged(join(root, file.path), file.fingerprint).then((handle) => handle.close())
+        for (const file of unit.files) closeSync(openUnchanged(join(root, file.path), file.fingerprint))
         return true
       },
     }
   } catch (error) {
-    await close()
+    close()
     throw error
   }
 }
+
+type Held = { readonly descriptor: number; readonly file: UnitFile; sha256: string }
 
 /** The digest of a unit: files by path, so the order they were found in does not matter. */
 export const digestOf = (files: readonly StoredFile[]): string => {
@@ -96,16 +98,22 @@ export const digestOf = (files: readonly StoredFile[]): string => {
   return createHash('sha256').update(lines).digest('hex')
 }
 
-const openUnchanged = async (path: string, fingerprint: string): Promise<FileHandle> => {
-  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((error: unknown) => {
+const openUnchanged = (path: string, fingerprint: string): number => {
+  const descriptor = openPlain(path)
+  if (fingerprintOf(fstatSync(descriptor, { bigint: true })) === fingerprint) return descriptor
+  closeSync(descriptor)
+  throw new AgentError('checkpoint_changed', `${path} changed since it was looked at`)
+}
+
+const openPlain = (path: string): number => {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  } catch (error) {
     // ELOOP: a symbolic link took the file's place.
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ELOOP')
       throw new AgentError('checkpoint_changed', `${path} was removed or replaced`, { cause: error })
     throw fileError(error, `cannot open ${path}`)
-  })
-  if (fingerprintOf(await handle.stat({ bigint: true })) === fingerprint) return handle
-  await handle.close()
-  throw new AgentError('checkpoint_changed', `${path} changed since it was looked at`)
+  }
 }
 
 /**
@@ -113,13 +121,13 @@ const openUnchanged = async (path: string, fingerprint: string): Promise<FileHan
  * leaves its bytes alone, and when a write was hidden by setting the time back: then the bytes are read again.
  */
 const isUnchanged = async (
-  { handle, file, sha256 }: { handle: FileHandle; file: UnitFile; sha256: string },
+  { descriptor, file, sha256 }: Held,
   context: { hashFile: HashFile; signal: AbortSignal },
 ): Promise<boolean> => {
-  const now = fingerprintOf(await handle.stat({ bigint: true }))
+  const now = fingerprintOf(fstatSync(descriptor, { bigint: true }))
   if (now === file.fingerprint) return true
   if (withoutChangeTime(now) !== withoutChangeTime(file.fingerprint)) return false
-  const again = await context.hashFile(`/proc/${process.pid}/fd/${handle.fd}`, {
+  const again = await context.hashFile(`/proc/${process.pid}/fd/${descriptor}`, {
     algorithm: 'sha256',
     signal: context.signal,
   })

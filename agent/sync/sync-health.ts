@@ -39,7 +39,7 @@ export const createSyncHealth = (
     try {
       store.saveHealth(spec.name, { lastSuccessAt, consecutiveFailures: failures, problem })
     } catch (error) {
-      deps.log.error('how a sync is doing could not be kept', { sync: spec.name, message: errorText(error) })
+      deps.log.error('how a sync is doing could not be kept', { sync: spec.name, error: errorText(error) })
     }
   }
 
@@ -63,7 +63,7 @@ export const createSyncHealth = (
         report({ type: 'sync.failed', subject: spec.name, data: { problem: now, failures, lastSuccessAt } })
         told.add(now.code)
       }
-      deps.log.warn('sync failed', { sync: spec.name, code: now.code, message: now.message, failures })
+      deps.log.warn('sync failed', { sync: spec.name, code: now.code, error: now.message, failures })
       const longestMs = Math.min(LONGEST_BACKOFF_MS, 1_000 * 2 ** failures)
       // Half of it is chance, so that boxes that failed together do not come back together.
       const waitMs = BLOCKED_MS[now.code] ?? longestMs * (0.5 + deps.random() / 2)

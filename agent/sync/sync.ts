@@ -90,7 +90,7 @@ export const createSync = (deps: SyncDeps) => {
         if (both.aborted) return
         deps.log.error('a sync stopped by itself; it starts again', {
           sync: run.planned.spec.name,
-          message: errorText(error),
+          error: errorText(error),
         })
         await deps.clock.sleep(RESTART_MS, both).catch(() => undefined)
       }

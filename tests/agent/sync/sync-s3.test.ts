@@ -15,7 +15,7 @@ const createS3Box = async () => {
   if (skipped) throw new Error(rclone.reason)
   const box = createSyncBox({ searchPath: `${rclone.folder}:/usr/bin:/bin` })
   mkdirSync(join(box.remote, 'bucket'))
-  const server = await serveS3(rclone.path, { folder: box.remote, key: KEY, secret: SECRET })
+  const server = await serveS3(rclone.path, { folder: box.remote, key: KEY, secret: SECRET, isAlone: true })
   const options = {
     provider: 'Rclone',
     endpoint: server.url,
