@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CHUNK_BYTES } from '../../shared/contract/chunks.ts'
@@ -20,7 +20,7 @@ export const measurePull = async ({ source, folder }: { source: string; folder: 
     printSkipped('pull through ssh', noSshServer)
     return
   }
-  const sizeBytes = Number(execFileSync('du', ['-sb', source], { encoding: 'utf8' }).split('\t')[0])
+  const sizeBytes = statSync(join(source, 'checkpoint-1/model.bin')).size
   const server = await startSshServer()
   const local = join(folder, 'pull-remote')
   try {
@@ -116,7 +116,7 @@ const createSide = ({ server, agentd, folder, source, name, port }: Side) => {
       withoutOld()
       const child = spawn(process.execPath, [AGENTCTL, ...pulling], { env: server.env, stdio: 'ignore' })
       const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
-      const total = Number(execFileSync('du', ['-sb', source], { encoding: 'utf8' }).split('\t')[0])
+      const total = statSync(join(source, name, 'model.bin')).size
       const journal = join(to, `${name}.partial/journal.jsonl`)
       while (child.exitCode === null && linesOf(journal) * CHUNK_BYTES < share * total) await delay(20)
       child.kill('SIGKILL')

@@ -65,12 +65,10 @@ const fetchOnce = async (
   onBytes: (bytes: number) => void,
 ): Promise<Uint8Array> => {
   const stall = new AbortController()
-  const arm = (): NodeJS.Timeout =>
-    setTimeout(() => {
-      stall.abort(new AgentError('unreachable', `no bytes of ${file.path} came for ${STALL_MS / 1000} s`))
-    }, STALL_MS)
+  const timer = setTimeout(() => {
+    stall.abort(new AgentError('unreachable', `no bytes of ${file.path} came for ${STALL_MS / 1000} s`))
+  }, STALL_MS)
   const ended = AbortSignal.any([signal, stall.signal])
-  let timer = arm()
   try {
     const etag = `"sha256-${file.sha256}"`
     const { name, sync, digest } = checkpoint
@@ -88,8 +86,7 @@ const fetchOnce = async (
       part.copy(bytes, offset)
       offset += part.byteLength
       onBytes(part.byteLength)
-      clearTimeout(timer)
-      timer = arm()
+      timer.refresh()
     }
     if (offset !== bytes.byteLength)
       throw new AgentError('unreachable', `${file.path}: ${offset} of ${bytes.byteLength} bytes came`)

@@ -8,9 +8,10 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import { fetchChunk } from './fetch-chunk.ts'
-import { hashFile, isThatFile } from './hash-file.ts'
+import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { reuseChunks } from './reuse-chunks.ts'
+import { createRunningHash } from './running-hash.ts'
 import { joinInside } from './safe-path.ts'
 import type { Meter } from './speed.ts'
 
@@ -71,13 +72,12 @@ const pullFile = async (one: OneFile, deps: PullFileDeps): Promise<void> => {
     await handle.truncate(file.sizeBytes)
     const earlier = joinInside(deps.earlier, file.path)
     const chunks = (await reuseChunks(one, handle, { ...deps, earlier })) ?? chunksOf(file.sizeBytes)
-    await fetchMissing(one, handle, { ...deps, chunks })
-    if ((await hashFile(path, deps.signal)) !== file.sha256) {
+    if ((await fetchMissing(one, handle, { ...deps, chunks })) !== file.sha256) {
       // A byte was flipped on the way, in a chunk that cannot be told: the file comes once more.
       deps.journal.drop(file)
       deps.meter.reused(-file.sizeBytes, file.path)
-      await fetchMissing(one, handle, { ...deps, chunks })
-      if ((await hashFile(path, deps.signal)) !== file.sha256) throw mismatch(file, deps.journal)
+      if ((await fetchMissing(one, handle, { ...deps, chunks })) !== file.sha256)
+        throw mismatch(file, deps.journal)
     }
     await handle.sync()
   } finally {
@@ -101,12 +101,14 @@ const takeEarlier = async (file: CheckpointFile, path: string, deps: PullFileDep
   return true
 }
 
+/** Brings the chunks that are not here. @returns the sha256 of the whole file */
 const fetchMissing = async (
   { checkpoint, file }: OneFile,
   handle: FileHandle,
   deps: PullFileDeps & { readonly chunks: readonly Chunk[] },
-): Promise<void> => {
+): Promise<string> => {
   const { api, signal, journal, meter, onWaiting, chunks } = deps
+  const running = createRunningHash()
   const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
   const bytesHere = chunks
     .filter(({ index }) => here.has(index))
@@ -122,10 +124,12 @@ const fetchMissing = async (
           const bytes = await fetchChunk({ checkpoint, file, chunk }, { api, signal, onBytes, onWaiting })
           await writeAll(handle, bytes, chunk.start)
           journal.add(file, chunk, bytes)
+          running.add(chunk, bytes)
         }),
       ),
   )
   for (const result of results) if (result.status === 'rejected') throw result.reason
+  return running.finish(handle, { sizeBytes: file.sizeBytes, signal })
 }
 
 const lengthOf = ({ start, end }: Chunk): number => end - start + 1

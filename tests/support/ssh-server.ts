@@ -76,6 +76,7 @@ export const startSshServer = async (
       'StrictModes no',
       'PasswordAuthentication no',
       'PrintMotd no',
+      'Subsystem sftp internal-sftp',
       ...(setEnv.length === 0 ? [] : [`SetEnv ${setEnv.join(' ')}`]),
       ...(options.config ?? []),
     ].join('\n'),
