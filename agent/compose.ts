@@ -124,7 +124,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     tokenFor: (kind) => secrets.get(kind === 'hf' ? 'HF_TOKEN' : 'CIVITAI_TOKEN'),
     clock,
   }
-  const downloads = createDownloads({ db, resolve, http, clock, report, log })
+  const downloads = createDownloads({ db, resolve, http, clock, report, log, limits: config.downloadLimits })
   const pythonContext: Omit<PythonContext, 'signal'> = {
     folder: join(stateFolder, 'python'),
     db,

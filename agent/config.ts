@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { AgentError } from '../shared/contract/errors.ts'
 import type { Scope } from '../shared/contract/states.ts'
 import { SCOPES } from '../shared/contract/states.ts'
+import { type DownloadLimits, readDownloadLimits } from './downloads/download-limits.ts'
 
 /** Everything that is decided before the program begins: flags and environment, read once. */
 export type AgentConfig = {
@@ -18,6 +19,7 @@ export type AgentConfig = {
   readonly manifest: string | null
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly searchPath: string
+  readonly downloadLimits: Partial<DownloadLimits>
 }
 
 export type TlsAddress = { readonly host: string; readonly port: number }
@@ -33,10 +35,12 @@ const MAX_SOCKET_PATH_BYTES = 107
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export const USAGE = `usage: agentd [--home DIR] [--listen unix:PATH or tls://HOST:PORT]… [--manifest FILE or URL]
+              [--download-limit 200MB/s] [--download-connections N]
        agentd pair --json [--scope read|operate|admin] [--name NAME]
        agentd --version
 
-Each flag has an environment variable: AGENT_HOME, AGENT_LISTEN (comma-separated), AGENT_MANIFEST.
+Each flag has an environment variable: AGENT_HOME, AGENT_LISTEN (comma-separated), AGENT_MANIFEST,
+AGENT_DOWNLOAD_LIMIT, AGENT_DOWNLOAD_CONNECTIONS.
 With --listen tls://0.0.0.0:PORT the API is also served on a port, over TLS 1.3; docs/connect.md says how to pair with it.
 Without --home the state is in /var/lib/gpu-agent and the sockets in /run/gpu-agent.`
 
@@ -75,6 +79,8 @@ const parse = (argv: readonly string[]) => {
         home: { type: 'string' },
         listen: { type: 'string', multiple: true },
         manifest: { type: 'string' },
+        'download-limit': { type: 'string' },
+        'download-connections': { type: 'string' },
         scope: { type: 'string' },
         name: { type: 'string' },
         json: { type: 'boolean' },
@@ -116,6 +122,10 @@ const configFrom = (flags: Flags, environment: AgentConfig['environment']): Agen
     manifest: flags.manifest ?? environment['AGENT_MANIFEST'] ?? null,
     environment,
     searchPath: environment['PATH'] ?? DEFAULT_PATH,
+    downloadLimits: readDownloadLimits({
+      speed: flags['download-limit'] ?? environment['AGENT_DOWNLOAD_LIMIT'],
+      connections: flags['download-connections'] ?? environment['AGENT_DOWNLOAD_CONNECTIONS'],
+    }),
   }
 }
 

@@ -2,7 +2,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import { backoffMs, LONGEST_WAIT_MS } from '../../shared/sources/retry-after.ts'
 import type { ByteRange } from './byte-ranges.ts'
 import { createLine, DroppedLine, type Line } from './line.ts'
-import { receiveBody } from './receive-body.ts'
+import { holdBack, receiveBody } from './receive-body.ts'
 import { PassingFailure, RenewedAddress, requestRange } from './request-range.ts'
 import type { TransferJob } from './transfer-job.ts'
 
@@ -90,6 +90,7 @@ const fetchRange = async (
       accepted,
       end: () => wholeEnd ?? line.end(),
       signal: line.signal,
+      hold: job.bandwidth && ((bytes) => line.hold(holdBack(job, { bytes, signal: line.signal }))),
       onWritten: async (position) => {
         line.move(position)
         await crew.inspect()

@@ -8,6 +8,8 @@ import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Database } from '../platform/database.ts'
 import type { Log } from '../platform/log.ts'
+import { createBandwidth } from './bandwidth.ts'
+import { DEFAULT_LIMITS, type DownloadLimits } from './download-limits.ts'
 import { fetchFile } from './fetch-file.ts'
 import { fetchSnapshot } from './fetch-snapshot.ts'
 import { createFileRow, type FileRow } from './file-row.ts'
@@ -18,28 +20,10 @@ import type { FileOutcome, PlannedFile } from './planned-file.ts'
 import { createPaces } from './pace.ts'
 import { findProven } from './proven.ts'
 import { createRows } from './rows.ts'
-import { SLOW_RULES, type SlowRules } from './slow-rules.ts'
 import { blobFiles, isLinked, type PlannedSnapshot } from './snapshot-layout.ts'
 import { createSnapshotRow } from './snapshot-row.ts'
 import { createVerifiedFiles } from './verified-files.ts'
 import { verifyModels } from './verify-models.ts'
-
-export type DownloadLimits = {
-  /** Files at once. */
-  readonly files: number
-  /** Most connections for one file; how many there are is found out while it comes. */
-  readonly connectionsPerFile: number
-  /** Most bytes that one request asks for. */
-  readonly segmentBytes: number
-  readonly slow: SlowRules
-}
-
-const DEFAULT_LIMITS: DownloadLimits = {
-  files: 8,
-  connectionsPerFile: 16,
-  segmentBytes: 64 * 2 ** 20,
-  slow: SLOW_RULES,
-}
 
 export type DownloadsDeps = {
   readonly db: Database
@@ -92,7 +76,8 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   const verified = createVerifiedFiles(deps.db, clock)
   const snapshots = createKeptSnapshots(deps.db, clock)
   const hasher = createHasher()
-  const paceOf = createPaces(() => clock.monotonicMs())
+  const paceOf = createPaces(() => clock.monotonicMs(), limits.connections)
+  const bandwidth = limits.bytesPerSecond === null ? null : createBandwidth(limits.bytesPerSecond, clock)
   const limit = pLimit(limits.files)
   const rows = createRows()
   const atWork = new Map<string, Promise<unknown>>()
@@ -119,6 +104,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
           segmentBytes: limits.segmentBytes,
           slow: limits.slow,
         },
+        bandwidth,
         verified,
         hasher,
         paceOf,

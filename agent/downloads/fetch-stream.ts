@@ -1,6 +1,6 @@
 import { backoffMs, LONGEST_WAIT_MS } from '../../shared/sources/retry-after.ts'
 import { createInspector } from './content-check.ts'
-import { receiveBody } from './receive-body.ts'
+import { holdBack, receiveBody } from './receive-body.ts'
 import { PassingFailure, RenewedAddress, requestRange } from './request-range.ts'
 import type { TransferJob } from './transfer-job.ts'
 
@@ -20,7 +20,13 @@ export const fetchStream = async (job: TransferJob, signal: AbortSignal): Promis
       const inspect = createInspector({ name: job.name, sizeBytes: job.source.sizeBytes }, job.part)
       try {
         const accepted = await requestRange(job, { range, signal })
-        const end = await receiveBody(job, { accepted, end: () => range.end, signal, onWritten: inspect })
+        const end = await receiveBody(job, {
+          accepted,
+          end: () => range.end,
+          signal,
+          hold: job.bandwidth && ((bytes) => holdBack(job, { bytes, signal })),
+          onWritten: inspect,
+        })
         if (job.source.sizeBytes === null) await job.part.finish(end)
         return
       } catch (error) {

@@ -2,6 +2,7 @@ import type { Report } from '../../shared/contract/events.ts'
 import type { Fetcher } from '../../shared/sources/fetcher.ts'
 import type { ResolveDeps } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import type { Hasher } from './hasher.ts'
 import type { FileRow } from './file-row.ts'
 import type { Pace } from './pace.ts'
@@ -19,6 +20,7 @@ export type FileContext = {
   readonly clock: Clock
   readonly report: Report
   readonly limits: TransferLimits
+  readonly bandwidth: Bandwidth | null
   readonly row: FileRow
   readonly signal: AbortSignal
 }

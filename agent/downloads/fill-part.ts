@@ -135,6 +135,7 @@ const makeJob = (
     pace,
     fetch: context.fetch,
     limits: context.limits,
+    bandwidth: context.bandwidth,
     rules: createSourceRules(source, context.resolve),
     address: createDataAddress(source, {
       clock,

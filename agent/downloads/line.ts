@@ -15,6 +15,8 @@ export type Line = {
   readonly speed: (windowMs: number) => number | undefined
   /** Milliseconds since the last byte; 0 before the first one. */
   readonly silentMs: () => number
+  /** Waits for something that is not the network's doing: that time says nothing about the line. */
+  readonly hold: (wait: Promise<void>) => Promise<void>
   /** Ends the request; what is missing goes back to the others. */
   readonly drop: (why: DropReason) => void
   readonly signal: AbortSignal
@@ -41,7 +43,8 @@ export const createLine = (
   range: { readonly start: number; readonly end: number; readonly signal: AbortSignal },
 ): Line => {
   const { clock } = job
-  const startedMs = clock.monotonicMs()
+  let startedMs = clock.monotonicMs()
+  let isHeld = false
   const stop = new AbortController()
   let position = range.start
   let end = range.end
@@ -63,11 +66,21 @@ export const createLine = (
     },
     speed: (windowMs) => {
       const nowMs = clock.monotonicMs()
-      if (nowMs - startedMs < windowMs) return undefined
+      if (isHeld || nowMs - startedMs < windowMs) return undefined
       const from = samples.findLast(({ atMs }) => nowMs - atMs >= windowMs) ?? samples[0]
       return from && (position - from.position) / (nowMs - from.atMs)
     },
-    silentMs: () => (movedMs === undefined ? 0 : clock.monotonicMs() - movedMs),
+    silentMs: () => (movedMs === undefined || isHeld ? 0 : clock.monotonicMs() - movedMs),
+    hold: async (wait) => {
+      isHeld = true
+      try {
+        await wait
+      } finally {
+        isHeld = false
+        startedMs = clock.monotonicMs()
+        samples = [{ atMs: startedMs, position }]
+      }
+    },
     drop: (why) => {
       stop.abort(new DroppedLine(why))
     },

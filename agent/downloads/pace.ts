@@ -17,8 +17,6 @@ export type Pace = {
 const FIRST_TARGET = 4
 /** Reports of hosts that collapse under 64 streams stop here. */
 const MOST_TARGET = 32
-/** To all hosts together, beside the first of each file: every connection holds two buffers. */
-const MOST_IN_ALL = 32
 /** New connections need a moment before they count. */
 const SETTLE_MS = 300
 const MEASURE_MS = 500
@@ -35,7 +33,11 @@ const COLLAPSE_MS = 5_000
  * goes back when it did not help, and halves when the host refuses or everything collapses. No fixed number is right:
  * on a capped line every second connection is waste, on a content network one connection is a tenth of the line.
  */
-export const createPace = (nowMs: () => number, all: { open: number } = { open: 0 }): Pace => {
+export const createPace = (
+  nowMs: () => number,
+  /** The connections to all hosts together. */
+  all: { open: number; readonly most: number } = { open: 0, most: MOST_TARGET },
+): Pace => {
   let open = 0
   let target = FIRST_TARGET
   let kept = FIRST_TARGET
@@ -106,11 +108,11 @@ export const createPace = (nowMs: () => number, all: { open: number } = { open: 
 
   return {
     mayOpen: () => {
-      if (open < target) return all.open < MOST_IN_ALL
+      if (open < target) return all.open < all.most
       wantsMore = true
       return false
     },
-    isOverfull: () => open > target,
+    isOverfull: () => open > target || all.open > all.most,
     opened: () => {
       if (open === 0) measureAgain(SETTLE_MS)
       open += 1
@@ -151,10 +153,13 @@ export const createPace = (nowMs: () => number, all: { open: number } = { open: 
   }
 }
 
-/** One pace for each host, remembered as long as the program runs. */
-export const createPaces = (nowMs: () => number): ((host: string) => Pace) => {
+/**
+ * One pace for each host, remembered as long as the program runs. `mostConnections` is for all hosts together, beside the
+ * first of each file.
+ */
+export const createPaces = (nowMs: () => number, mostConnections: number): ((host: string) => Pace) => {
   const paces = new Map<string, Pace>()
-  const all = { open: 0 }
+  const all = { open: 0, most: mostConnections }
   return (host) => {
     const known = paces.get(host) ?? createPace(nowMs, all)
     paces.set(host, known)

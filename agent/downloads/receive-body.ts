@@ -7,6 +7,8 @@ export type Receiving = {
   readonly signal: AbortSignal
   /** Where to stop: another connection may have taken over the end of the range. */
   readonly end: () => number
+  /** Waits while a limit holds the bytes back that have come; null without a limit. */
+  readonly hold: ((bytes: number) => Promise<void>) | null
   /** Called with the first byte that is not yet written, each time it moves. */
   readonly onWritten: (position: number) => Promise<void>
 }
@@ -31,6 +33,7 @@ export const receiveBody = async (
       const room = Math.max(0, Math.min(range.end, context.end()) - position)
       const bytes = piece.byteLength > room ? piece.subarray(0, room) : piece
       if (bytes.byteLength > 0) {
+        if (context.hold) await context.hold(bytes.byteLength)
         await job.part.write(bytes, position)
         position += bytes.byteLength
         job.onBytes(bytes.byteLength)
@@ -45,6 +48,14 @@ export const receiveBody = async (
   if (wanted !== Number.MAX_SAFE_INTEGER && position < wanted)
     throw brokeOff(job, `it ended after ${position - range.start} bytes`)
   return position
+}
+
+/** Waits for the turn of this file where there is a limit. */
+export const holdBack = async (
+  job: TransferJob,
+  { bytes, signal }: { readonly bytes: number; readonly signal: AbortSignal },
+): Promise<void> => {
+  await job.bandwidth?.take(job.part.path, bytes, signal)
 }
 
 const nextPiece = async (

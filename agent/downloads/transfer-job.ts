@@ -1,6 +1,7 @@
 import type { Fetcher } from '../../shared/sources/fetcher.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import type { Clock } from '../platform/clock.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import type { DataAddress } from './data-address.ts'
 import type { Pace } from './pace.ts'
 import type { PartFile } from './part-file.ts'
@@ -24,6 +25,8 @@ export type TransferJob = {
   readonly address: DataAddress
   readonly part: PartFile
   readonly limits: TransferLimits
+  /** Null where all may take as much as they get. */
+  readonly bandwidth: Bandwidth | null
   readonly fetch: Fetcher
   readonly rules: SourceRules
   readonly clock: Clock
