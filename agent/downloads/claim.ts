@@ -1,7 +1,18 @@
-import { constants, copyFile, link, mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import {
+  constants,
+  copyFile,
+  link,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { errnoOf, fileError } from '../platform/files.ts'
 
@@ -45,6 +56,7 @@ export const takeClaim = async (path: string): Promise<HeldClaim | undefined> =>
   } catch (error) {
     throw fileError(error, `cannot claim ${path}`)
   }
+  await sweepTorn(claim)
   const touch = setInterval(() => {
     // A claim that cannot be touched is one that is gone; nothing is left to say about it.
     utimes(claim, new Date(), new Date()).catch(() => undefined)
@@ -55,6 +67,17 @@ export const takeClaim = async (path: string): Promise<HeldClaim | undefined> =>
       clearInterval(touch)
       await rm(claim, { force: true })
     },
+  }
+}
+
+/** What agents left that were killed in the moment in which they claimed this destination. */
+const sweepTorn = async (claim: string): Promise<void> => {
+  const prefix = `${basename(claim)}.`
+  for (const name of await readdir(dirname(claim)).catch(() => [])) {
+    if (!name.startsWith(prefix) || !/^[0-9a-f]{8}$/.test(name.slice(prefix.length))) continue
+    const path = join(dirname(claim), name)
+    const stats = await stat(path).catch(() => undefined)
+    if (stats && Date.now() - stats.mtimeMs > SILENT_MS) await rm(path, { force: true })
   }
 }
 

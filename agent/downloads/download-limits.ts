@@ -13,6 +13,8 @@ export type DownloadLimits = {
   readonly bytesPerSecond: number | null
   /** Most bytes that one request asks for. */
   readonly segmentBytes: number
+  /** Bytes of this long are what a kill may cost, or 32 MiB. Shorter only in tests. */
+  readonly recordEveryMs: number
   readonly slow: SlowRules
 }
 
@@ -22,6 +24,7 @@ export const DEFAULT_LIMITS: DownloadLimits = {
   connections: 32,
   bytesPerSecond: null,
   segmentBytes: 64 * 2 ** 20,
+  recordEveryMs: 1_000,
   slow: SLOW_RULES,
 }
 

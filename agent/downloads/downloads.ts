@@ -102,6 +102,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         limits: {
           connections: limits.connectionsPerFile,
           segmentBytes: limits.segmentBytes,
+          recordEveryMs: limits.recordEveryMs,
           slow: limits.slow,
         },
         bandwidth,

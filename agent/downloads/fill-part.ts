@@ -68,7 +68,11 @@ const fillOnce = async (
   const { row, signal, clock } = context
   // A source that does not say its size is believed to have the known one.
   const source = { ...context.source, sizeBytes: context.source.sizeBytes ?? context.expected.sizeBytes }
-  const part = await openPart(file.path, { identity: identityOf(source, context.expected), clock })
+  const part = await openPart(file.path, {
+    identity: identityOf(source, context.expected),
+    clock,
+    recordEveryMs: context.limits.recordEveryMs,
+  })
   const gitSizeBytes = context.expected.gitSha1 === null ? null : source.sizeBytes
   const follower = context.hasher.follow({ path: part.path, gitSizeBytes })
   const followPrefix = (): void => {

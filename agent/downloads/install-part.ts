@@ -1,10 +1,10 @@
-import { rename, rm } from 'node:fs/promises'
+import { rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { fileError, syncFolder } from '../platform/files.ts'
 import type { FileHashes } from './hash-thread.ts'
 import type { Expected } from '../../shared/sources/judge-source.ts'
-import { discardPart, partPath, recordPath } from './part-file.ts'
+import { discardPart, discardRecord, partPath } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
 import type { VerifiedFile, VerifiedFiles } from './verified-files.ts'
 
@@ -33,7 +33,7 @@ export const installPart = async (
   try {
     await rename(partPath(file.path), file.path)
     syncFolder(dirname(file.path))
-    await rm(recordPath(file.path), { force: true })
+    await discardRecord(file.path)
   } catch (error) {
     throw fileError(error, `cannot put ${file.path} in place`)
   }

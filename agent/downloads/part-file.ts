@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -36,11 +35,12 @@ export type PartFile = {
 }
 
 export const partPath = (path: string): string => `${path}.part`
-export const recordPath = (path: string): string => `${path}.part.json`
+const recordPath = (path: string): string => `${path}.part.json`
+/** Where the next record is written before it takes the place of the last; one name, so that a kill leaves one file at most. */
+const nextRecordPath = (path: string): string => `${recordPath(path)}.new`
 
 /** A file that is longer than its record by less than this is what a crash may cost. */
 const RECORD_EVERY_BYTES = 32 * 2 ** 20
-const RECORD_EVERY_MS = 1_000
 
 const Range = z.tuple([z.number().int().nonnegative(), z.number().int().nonnegative()])
 const PartRecord = z.object({
@@ -60,7 +60,7 @@ type PartRecord = z.infer<typeof PartRecord>
  */
 export const openPart = async (
   destination: string,
-  context: { readonly identity: PartIdentity; readonly clock: Clock },
+  context: { readonly identity: PartIdentity; readonly clock: Clock; readonly recordEveryMs: number },
 ): Promise<PartFile> => {
   const { identity, clock } = context
   const path = partPath(destination)
@@ -93,7 +93,7 @@ export const openPart = async (
   }
 
   const recordIfDue = (): void => {
-    const due = unrecorded >= RECORD_EVERY_BYTES || clock.monotonicMs() - recordedAt >= RECORD_EVERY_MS
+    const due = unrecorded >= RECORD_EVERY_BYTES || clock.monotonicMs() - recordedAt >= context.recordEveryMs
     if (!due || recording) return
     recording = record()
       .catch((error: unknown) => {
@@ -157,7 +157,13 @@ export const openPart = async (
 /** Removes the partial file and its record. */
 export const discardPart = async (destination: string): Promise<void> => {
   await rm(partPath(destination), { force: true })
+  await discardRecord(destination)
+}
+
+/** Removes the record of a partial file that has become the file, and what a kill left of the next one. */
+export const discardRecord = async (destination: string): Promise<void> => {
   await rm(recordPath(destination), { force: true })
+  await rm(nextRecordPath(destination), { force: true })
 }
 
 const writeAll = async (handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> => {
@@ -209,9 +215,11 @@ const writeRecord = async (
     identity: identity.version,
     done: ranges.map(({ start, end }): [number, number] => [start, end]),
   } satisfies PartRecord
-  const temporary = `${recordPath(destination)}.${randomBytes(4).toString('hex')}`
+  // Whoever writes here holds the claim, so nobody else has this name.
+  const temporary = nextRecordPath(destination)
   try {
-    const file = await open(temporary, 'wx', 0o644)
+    const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants
+    const file = await open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o644)
     try {
       await file.writeFile(JSON.stringify(record))
       await file.datasync()

@@ -14,6 +14,7 @@ export type TransferLimits = {
   readonly connections: number
   /** Most bytes that one request asks for. */
   readonly segmentBytes: number
+  readonly recordEveryMs: number
   readonly slow: SlowRules
 }
 
