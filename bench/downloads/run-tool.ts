@@ -52,9 +52,10 @@ export const runTool = async (
     const startedMs = performance.now()
     const child = start(tool, { served, folder, certificatePath })
     const cost = watchCost(child)
+    const said = collect(child)
     const code = await new Promise<number | null>((resolve) => child.once('exit', resolve))
     const seconds = (performance.now() - startedMs) / 1000
-    if (code !== 0) throw new Error(`${tool.name} ended with ${code}`)
+    if (code !== 0) throw new Error(`${tool.name} ended with ${code}: ${said().slice(-300)}`)
     for (const { name, sha256 } of served.files)
       if (sha256OfFile(join(folder, name)) !== sha256) throw new Error(`${tool.name} brought a wrong ${name}`)
     return { seconds, ...cost(), sentBytes: (await sentBytes(served, certificatePath)) - before }
@@ -69,13 +70,20 @@ const start = (
 ): ChildProcess => {
   const [program = '', ...args] = tool.command(context.served, context)
   return spawn(program, args, {
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'pipe'],
     env: {
       PATH: process.env['PATH'] ?? '',
       HOME: context.folder,
       ...tool.environment(context.served, context),
     },
   })
+}
+
+/** What a program writes to standard error is told only when it fails. */
+const collect = (child: ChildProcess): (() => string) => {
+  let text = ''
+  child.stderr?.on('data', (bytes) => (text = `${text}${String(bytes)}`.slice(-4096)))
+  return () => text.trim()
 }
 
 /** Looks at a process until it ends: the last look is what it cost. */

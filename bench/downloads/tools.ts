@@ -54,22 +54,29 @@ export const prepareAgent = async (): Promise<Tool> => {
   }
 }
 
-/** aria2 with as many connections as it allows, checking the hash it is given. */
-export const aria2: Tool = {
-  name: 'aria2',
+const makeAria2 = (name: string, context: { readonly checks: boolean }): Tool => ({
+  name,
   command: ({ dataUrl, files, certificate }, { folder, certificatePath }) => {
     const list = join(folder, '.urls')
     writeFileSync(
       list,
       files
-        .map(({ name, sha256 }) => `${dataUrl}/data/${name}\n  out=${name}\n  checksum=sha-256=${sha256}\n`)
+        .map(
+          ({ name, sha256 }) =>
+            `${dataUrl}/data/${name}\n  out=${name}\n${context.checks ? `  checksum=sha-256=${sha256}\n` : ''}`,
+        )
         .join(''),
     )
     const trust = certificate === null ? [] : [`--ca-certificate=${certificatePath}`]
     return ['aria2c', '-q', '-x16', '-s16', '-j8', '-d', folder, '-i', list, ...trust]
   },
   environment: () => ({}),
-}
+})
+
+/** aria2 with as many connections as it allows, checking the hash it is given. */
+export const aria2 = makeAria2('aria2', { checks: true })
+/** The same without looking at what came. */
+export const aria2Raw = makeAria2('aria2-raw', { checks: false })
 
 /** Hugging Face's own client. It compares sizes only. */
 export const hf = (program: string): Tool => ({
