@@ -40,6 +40,19 @@ export const realWheels = (...pins: readonly string[]): Found<{ readonly folder:
   return failure === undefined ? { folder: join(CACHE, name) } : { missing: failure }
 }
 
+/** A Python, and a folder for its PYTHONPATH with these packages and what they require; or why there is none. */
+export const realPackages = (
+  ...pins: readonly string[]
+): Found<{ readonly folder: string; readonly python: string }> => {
+  const system = systemPython()
+  if (system.missing !== undefined) return system
+  const name = `packages-${process.arch}-${pins.join('-').replaceAll(/[^\w.-]+/g, '_')}`
+  if (!mayDownload && !existsSync(join(CACHE, name)))
+    return { missing: 'GPU_AGENT_REAL_WHEELS=1 is not set; it downloads from the package index' }
+  const failure = intoCache(name, (to) => [['install', '--only-binary=:all:', '--target', to, ...pins]])
+  return failure === undefined ? { folder: join(CACHE, name), python: system.path } : { missing: failure }
+}
+
 /**
  * Some files of one wheel of the index, read by ranges: the rest of it stays where it is.
  * @throws Error when the index has no such wheel or a file is not in it
