@@ -20,9 +20,9 @@ export const openPage: Command = {
           hint: 'A command has one when its ready says http or port.',
         })
       const page = await servePage({ name, port, api, signal: call.longSignal })
-      if (call.output.json) call.output.document({ process: name, url: page.url })
+      if (call.output.json) call.output.document({ process: name, url: page.url, cookie: page.cookie })
       call.output.line(bold(name), `: ${page.url}`)
-      call.output.note('Ctrl-C closes it; the process goes on')
+      call.output.note('the address lets one browser in, once; Ctrl-C closes the page, the process goes on')
       await page.closed
       return EXIT.done
     }),

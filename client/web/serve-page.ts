@@ -8,8 +8,15 @@ import { processPath } from '../api.ts'
 import type { Way } from '../connection.ts'
 import { errnoOf } from '../exit.ts'
 import { isOwnRequest } from './own-request.ts'
+import { createVisitorCheck } from './visitor.ts'
 
-export type Page = { readonly url: string; readonly closed: Promise<void> }
+export type Page = {
+  /** Lets one browser in. */
+  readonly url: string
+  /** Lets a program in. */
+  readonly cookie: string
+  readonly closed: Promise<void>
+}
 
 type PageDeps = {
   readonly name: string
@@ -32,22 +39,30 @@ export const servePage = async ({ name, port, api, signal }: PageDeps): Promise<
   /** A tunnel that was closed is opened again by asking. */
   const renew = async (): Promise<Way> => (way = await api.wayTo(name, signal))
   const server = createServer()
+  await listen(server, port)
+  const visitors = createVisitorCheck(portOf(server))
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     if (!isOwnRequest(request, portOf(server))) {
       answer(response, 403, 'Requests from other pages are refused.')
       return
     }
-    pass(request, { name, way, response, renew })
+    const visitor = visitors.judge(request)
+    if (visitor === 'known') pass(request, { name, way, response, renew })
+    else if (visitor === 'stranger') answer(response, 403, STRANGER)
+    else {
+      response.writeHead(303, { ...visitors.welcome, 'cache-control': 'no-store' })
+      response.end()
+    }
   })
   const sockets = new Set<Duplex>()
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
     socket.on('error', () => socket.destroy())
-    if (isOwnRequest(request, portOf(server))) passUpgrade(request, { name, way, socket, head })
+    const isKnown = isOwnRequest(request, portOf(server)) && visitors.judge(request) === 'known'
+    if (isKnown) passUpgrade(request, { name, way, socket, head })
     else socket.end('HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
   })
-  await listen(server, port)
   const closed = new Promise<void>((_resolve, reject) => {
     const close = (): void => {
       server.close()
@@ -58,8 +73,11 @@ export const servePage = async ({ name, port, api, signal }: PageDeps): Promise<
     if (signal.aborted) close()
     signal.addEventListener('abort', close, { once: true })
   })
-  return { url: `http://127.0.0.1:${portOf(server)}/`, closed }
+  return { url: visitors.address, cookie: visitors.cookie, closed }
 }
+
+const STRANGER =
+  'This page is for whoever opened it. Use the address that agentctl printed; it works once, and agentctl open gives another.'
 
 const pass = (
   request: IncomingMessage,

@@ -37,19 +37,26 @@ afterAll(async () => {
   await removeHome(home)
 })
 
-const openPage = async (...more: string[]): Promise<{ port: number; end: () => Promise<number | null> }> => {
+/** A page that is open, and the cookie of the one browser that was let in. */
+type Opened = { port: number; code: string; cookie: string; end: () => Promise<number | null> }
+
+const openPage = async (...more: string[]): Promise<Opened> => {
   const running = startAgentctl(['open', 'page', ...more], { env: { AGENT_HOME: home, HOME: home } })
   onTestFinished(() => {
     running.child.kill('SIGKILL')
   })
   await running.printed('http://127.0.0.1:')
-  await running.printed('/\n')
-  const port = Number(/127\.0\.0\.1:(\d+)\//.exec(running.stdout())?.[1])
+  await running.printed('once')
+  const [, authority, code = ''] = /127\.0\.0\.1:(\d+)(\/\S+)/.exec(running.stdout()) ?? []
+  const port = Number(authority)
+  const welcome = await ask(port, code)
+  expect(welcome).toMatchObject({ status: 303, headers: { location: '/' } })
+  const cookie = welcome.headers['set-cookie']?.[0]?.split(';')[0] ?? ''
   const end = async (): Promise<number | null> => {
     running.child.kill('SIGINT')
     return (await running.ended).code
   }
-  return { port, end }
+  return { port, code, cookie, end }
 }
 
 type Answer = { status: number; headers: IncomingHttpHeaders; body: string }
@@ -79,11 +86,11 @@ const ask = (
 type Echo = { method: string; url: string; headers: IncomingHttpHeaders; bytes: number }
 
 test('the page of a process is on a port of this machine, and learns nothing about who asks', async () => {
-  const { port, end } = await openPage()
+  const { port, cookie, end } = await openPage()
   const { status, headers, body } = await ask(port, '/api/view?file=a%2Fb.png', {
     headers: {
       authorization: 'Bearer mine',
-      cookie: 'session=mine',
+      cookie: `session=mine; ${cookie}`,
       referer: `http://127.0.0.1:${port}/`,
       'x-forwarded-for': '10.0.0.1',
       'accept-language': 'de',
@@ -102,23 +109,29 @@ test('the page of a process is on a port of this machine, and learns nothing abo
 })
 
 test('uploads larger than any request of the API pass, with an origin that is the page’s own', async () => {
-  const { port } = await openPage()
-  const { body } = await ask(port, '/upload/image', { method: 'POST', body: Buffer.alloc(20_000_000, 'x') })
+  const { port, cookie } = await openPage()
+  const upload = Buffer.alloc(20_000_000, 'x')
+  const { body } = await ask(port, '/upload/image', { method: 'POST', headers: { cookie }, body: upload })
   const echo = JSON.parse(body) as Echo
   expect(echo).toMatchObject({ method: 'POST', bytes: 20_000_000 })
   expect(echo.headers.origin).toBe(`http://127.0.0.1:${pagePort}`)
 })
 
 test('statuses and redirects are the page’s, on this machine’s port', async () => {
-  const { port } = await openPage()
-  expect((await ask(port, '/missing')).status).toBe(404)
-  expect(await ask(port, '/redirect')).toMatchObject({ status: 302, headers: { location: '/elsewhere' } })
-  expect((await ask(port, '/not-modified')).status).toBe(304)
+  const { port, cookie } = await openPage()
+  const headers = { cookie }
+  expect((await ask(port, '/missing', { headers })).status).toBe(404)
+  const redirect = await ask(port, '/redirect', { headers })
+  expect(redirect).toMatchObject({ status: 302, headers: { location: '/elsewhere' } })
+  expect((await ask(port, '/not-modified', { headers })).status).toBe(304)
 })
 
 test('WebSockets of the page pass both ways', async () => {
-  const { port } = await openPage()
-  const ws = new WebSocket(`ws://127.0.0.1:${port}/ws?clientId=1`, { origin: `http://127.0.0.1:${port}` })
+  const { port, cookie } = await openPage()
+  const ws = new WebSocket(`ws://127.0.0.1:${port}/ws?clientId=1`, {
+    origin: `http://127.0.0.1:${port}`,
+    headers: { cookie },
+  })
   const first = await new Promise<string>((resolve, reject) => {
     ws.once('message', (data: Buffer) => resolve(data.toString()))
     ws.once('error', reject)
@@ -135,20 +148,38 @@ test.each([
   { title: 'another page', headers: { origin: 'https://evil.test' } },
   { title: 'another page’s picture', headers: { 'sec-fetch-site': 'cross-site' } },
   { title: 'a page that calls itself this machine', headers: { host: 'evil.test' } },
-])('requests of $title are refused', async ({ headers }) => {
-  const { port } = await openPage()
-  expect(await ask(port, '/', { headers })).toMatchObject({
+])('requests of $title are refused, with the cookie that the browser adds', async ({ headers }) => {
+  const { port, cookie } = await openPage()
+  expect(await ask(port, '/', { headers: { ...headers, cookie } })).toMatchObject({
     status: 403,
     body: 'Requests from other pages are refused.\n',
   })
-  const ws = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers })
-  const status = await new Promise((resolve) => {
-    ws.on('error', () => undefined)
-    ws.on('unexpected-response', (_request, response) => resolve(response.statusCode))
-    ws.on('open', () => resolve(101))
-  })
-  expect(status).toBe(403)
+  expect(await statusOfSocket(port, { ...headers, cookie })).toBe(403)
 })
+
+test('somebody else on this machine is not let in: the code of the address works once', async () => {
+  const { port, code, cookie } = await openPage()
+  for (const path of ['/', code, '/api/view', '/?agentctl-open=guess'])
+    expect(await ask(port, path)).toMatchObject({
+      status: 403,
+      body: expect.stringContaining('Use the address that agentctl printed') as string,
+    })
+  expect((await ask(port, '/', { headers: { cookie: `${cookie}x` } })).status).toBe(403)
+  expect(await statusOfSocket(port, {})).toBe(403)
+  expect(await statusOfSocket(port, { cookie })).toBe(101)
+})
+
+/** How a WebSocket is answered. */
+const statusOfSocket = (port: number, headers: Readonly<Record<string, string>>): Promise<number> =>
+  new Promise((resolve) => {
+    const ws = new WebSocket(`ws://127.0.0.1:${port}/ws`, { headers })
+    ws.on('error', () => undefined)
+    ws.on('unexpected-response', (_request, response) => resolve(response.statusCode ?? 0))
+    ws.on('open', () => {
+      resolve(101)
+      ws.terminate()
+    })
+  })
 
 test('--port is taken as it is; one that is in use is refused, as is a process without a page', async () => {
   const wanted = await freePort()
@@ -162,9 +193,9 @@ test('--port is taken as it is; one that is in use is refused, as is a process w
 })
 
 test('the page of a process that was stopped says so without a word about the box', async () => {
-  const { port } = await openPage()
+  const { port, cookie } = await openPage()
   await agent.agentctl(['stop', 'page'])
-  const { status, body } = await ask(port, '/')
+  const { status, body } = await ask(port, '/', { headers: { cookie } })
   expect(status).toBe(504)
   expect(body).not.toContain(home)
   await agent.agentctl(['start', 'page'])
