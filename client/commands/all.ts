@@ -32,7 +32,7 @@ import { tokenCreate, tokenLs, tokenRevoke } from './token.ts'
 import { up } from './up.ts'
 import { version } from './version.ts'
 import { wait } from './wait.ts'
-import { workflowCheck } from './workflow.ts'
+import { workflowCheck, workflowManifest } from './workflow.ts'
 
 /** Every command, in the order of help. */
 export const COMMANDS: readonly Command[] = [
@@ -59,6 +59,7 @@ export const COMMANDS: readonly Command[] = [
   wait,
   openPage,
   workflowCheck,
+  workflowManifest,
   pythonCheck,
   pythonPlan,
   pythonInstall,

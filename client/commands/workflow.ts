@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { WorkflowReport } from '../../shared/contract/records.ts'
-import { workflowText } from '../../shared/workflows/read-workflow.ts'
+import { readWorkflow, workflowText } from '../../shared/workflows/read-workflow.ts'
 import type { Command } from '../command.ts'
 import { argument, textOption } from '../command.ts'
 import { errnoOf } from '../exit.ts'
@@ -30,6 +30,23 @@ export const workflowCheck: Command = {
     call.output.lines(problemLines(report.problems))
     if (isWhole) call.output.line(green('ok'), ` ${report.process} has everything that ${file} needs`)
     return isWhole ? EXIT.done : EXIT.failed
+  },
+}
+
+export const workflowManifest: Command = {
+  name: 'workflow manifest',
+  group: 'Processes',
+  summary: 'a manifest with the downloads and custom nodes that a ComfyUI workflow names; needs no box',
+  arguments: [{ name: 'file', summary: 'as ComfyUI saves it, or an image with a workflow in it' }],
+  run: async (call) => {
+    const file = argument(call, 0)
+    const nodes = readWorkflow(workflowText(await readBytes(file), file), file)
+    const { manifestForWorkflow } = await import('../workflow/manifest-for-workflow.ts')
+    const { text, missing } = await manifestForWorkflow(nodes, { ...call, file })
+    if (call.output.json) call.output.document({ manifest: text, missing })
+    else await call.output.raw(text)
+    for (const one of missing) call.output.note(`not carried over: ${one}`)
+    return EXIT.done
   },
 }
 

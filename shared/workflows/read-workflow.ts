@@ -10,6 +10,8 @@ export type WorkflowValue = { readonly input: string | null; readonly value: str
 export type WorkflowNode = {
   readonly type: string
   readonly pack: string | null
+  /** The version of the pack that it was made with: a commit, or a number of the registry. */
+  readonly packVersion: string | null
   readonly values: readonly WorkflowValue[]
   /** Model files that the author wrote down with the node, and that it is set to. */
   readonly models: readonly DeclaredModel[]
@@ -19,6 +21,7 @@ export type DeclaredModel = {
   readonly name: string
   readonly directory: string
   readonly url: string | null
+  readonly sha256: string | null
 }
 
 /** The JSON text of a workflow file: the file itself, or what ComfyUI keeps in a PNG image. @throws workflow_invalid */
@@ -49,16 +52,16 @@ export const readWorkflow = (text: string, file: string): readonly WorkflowNode[
 }
 
 const text = z.string().optional().catch(undefined)
-const Model = z.object({ name: z.string(), directory: z.string(), url: text })
+const Model = z.object({ name: z.string(), directory: z.string(), url: text, hash: text, hash_type: text })
 
 const EditorNode = z.object({
   type: z.string(),
   mode: z.number().catch(0).default(0),
   widgets_values: z.unknown().optional(),
   properties: z
-    .object({ cnr_id: text, aux_id: text, models: z.array(z.unknown()).catch([]).default([]) })
-    .catch({ cnr_id: undefined, aux_id: undefined, models: [] })
-    .default({ cnr_id: undefined, aux_id: undefined, models: [] }),
+    .object({ cnr_id: text, aux_id: text, ver: text, models: z.array(z.unknown()).catch([]).default([]) })
+    .catch({ models: [] })
+    .default({ models: [] }),
 })
 type EditorNode = z.infer<typeof EditorNode>
 
@@ -114,18 +117,28 @@ const editorNode = ({ type, properties, widgets_values: widgets }: EditorNode): 
     .flatMap((one) => Model.safeParse(one).data ?? [])
     // The list stays in the file when another model is chosen; then it speaks of a model that is not needed.
     .filter(({ name }) => chosen.size === 0 || chosen.has(baseName(name)))
-    .map(({ name, directory, url }) => ({ name, directory, url: url ?? null }))
-  return { type, pack: properties.cnr_id ?? properties.aux_id ?? null, values, models }
+    .map(({ name, directory, url, hash, hash_type: kind }) => ({
+      name,
+      directory,
+      url: url ?? null,
+      sha256: kind?.toLowerCase() === 'sha256' ? (hash ?? null) : null,
+    }))
+  const pack = properties.cnr_id ?? properties.aux_id ?? null
+  return { type, pack, packVersion: properties.ver ?? null, values, models }
 }
 
 const apiNode = ({ class_type: type, inputs }: z.infer<typeof ApiNode>): WorkflowNode => ({
   type,
   pack: null,
+  packVersion: null,
   values: Object.entries(inputs).flatMap(([input, value]) =>
     typeof value === 'string' ? [{ input, value }] : [],
   ),
   models: [],
 })
+
+/** Names of files that hold a model. */
+export const MODEL_FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf|onnx|pkl)$/i
 
 /** The file's name of a value that may have a folder, with the separators of either system. */
 export const baseName = (value: string): string => value.split(/[\\/]/).at(-1) ?? ''

@@ -1,9 +1,8 @@
 import type { WorkflowReport } from '../../../../shared/contract/records.ts'
 import type { WorkflowNode } from '../../../../shared/workflows/read-workflow.ts'
-import { baseName } from '../../../../shared/workflows/read-workflow.ts'
+import { baseName, MODEL_FILE } from '../../../../shared/workflows/read-workflow.ts'
 import type { ComfyUI, ObjectInfo } from './ask-comfyui.ts'
 
-const MODEL_FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf|onnx|pkl)$/i
 
 type Found = Pick<WorkflowReport, 'nodes' | 'models'>
 
