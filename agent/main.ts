@@ -5,6 +5,7 @@ import { compose } from './compose.ts'
 import type { AgentConfig } from './config.ts'
 import { readConfig, USAGE } from './config.ts'
 import { pair } from './pair.ts'
+import { leaveFirstPlace } from './platform/first-process.ts'
 
 /** After a signal the agent has this long to leave its state in order; processes under shims go on. */
 const SHUTDOWN_MS = 3_000
@@ -27,6 +28,7 @@ const main = async (argv: readonly string[]): Promise<number> => {
 }
 
 const serve = async (config: AgentConfig): Promise<number> => {
+  leaveFirstPlace()
   // The box's memory is for models: a daemon that mostly waits does with a small young generation.
   setFlagsFromString('--max-semi-space-size=1')
   setFlagsFromString('--optimize-for-size')
