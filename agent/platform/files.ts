@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { closeSync, constants, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { lstat, mkdir, open, readdir, rm, statfs } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join } from 'node:path'
@@ -6,6 +5,12 @@ import type { ErrorCode } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 
 const TEMPORARY = /^\.(.+)\.[0-9a-f]{12}\.tmp$/
+
+/** Twelve digits. A name that is taken is refused, so nobody gains by guessing it; node:crypto would cost each shim 3 MB. */
+const randomHex = (): string =>
+  Math.floor(Math.random() * 2 ** 48)
+    .toString(16)
+    .padStart(12, '0')
 
 /**
  * Replaces a small file so that a reader sees the old text or the new one, never a part: temporary file beside it,
@@ -17,7 +22,7 @@ export const atomicWrite = (
   data: string | Uint8Array,
   options: { mode?: number } = {},
 ): void => {
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+  const temporary = join(dirname(path), `.${basename(path)}.${randomHex()}.tmp`)
   try {
     mkdirSync(dirname(path), { recursive: true })
     const file = openSync(
@@ -135,7 +140,7 @@ export const refuseSymlinks = async (root: string, path: string): Promise<void> 
 export const makePrivateFolder = async (path: string): Promise<void> => {
   try {
     await makeFolders(path)
-    const probe = join(path, `.probe.${randomBytes(6).toString('hex')}.tmp`)
+    const probe = join(path, `.probe.${randomHex()}.tmp`)
     await (await open(probe, 'wx', 0o600)).close()
     await rm(probe)
   } catch (error) {

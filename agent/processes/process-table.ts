@@ -30,7 +30,7 @@ export type ProcessesDeps = {
   readonly readGpuLoad?: ReadGpuLoad
 }
 
-const SHIM = programFile(import.meta.dirname, 'shim/main.ts', 'shim.js')
+const SHIM = programFile(import.meta.dirname, 'shim/main.ts', 'shim.cjs')
 
 /** Every process that the agent knows, by its name, and the work that goes on for them by itself. */
 export const createProcessTable = (deps: ProcessesDeps) => {

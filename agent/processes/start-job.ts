@@ -17,6 +17,8 @@ import { connectShim } from './shim-connection.ts'
 import { SHIM_PROTOCOL, jobMarker, shimMarker, specFile } from './shim/records.ts'
 import { LEFTOVER_RUNGS, sendSignal, stopTree } from './stop-tree.ts'
 
+/** A shim mostly waits: without a compiler it is 3 MB smaller. Sources need one, to be read as JavaScript at all. */
+const RELEASED_FLAGS = ['--jitless']
 const LOG_LIMITS = { fileBytes: 8 * 2 ** 20, totalBytes: 128 * 2 ** 20 }
 const START_WITHIN_MS = 20_000
 /** sun_path holds 108 bytes with the closing zero. */
@@ -122,7 +124,8 @@ const spawnShim = (
   const log = openSync(diary, 'w', 0o600)
   const [name, value] = splitVariable(job.marker)
   try {
-    const child = spawn(process.execPath, [context.shimFile, context.folder], {
+    const flags = context.shimFile.endsWith('.cjs') ? RELEASED_FLAGS : []
+    const child = spawn(process.execPath, [...flags, context.shimFile, context.folder], {
       cwd: '/',
       detached: true,
       env: { [name]: value },

@@ -71,7 +71,7 @@ describe('agentctl for a laptop', () => {
     const [packed] = JSON.parse(stdout) as [{ files: { path: string }[] }]
     const paths = packed.files.map(({ path }) => path)
     expect(paths).toEqual(
-      expect.arrayContaining(['dist/agentd.js', 'dist/agentctl.js', 'dist/shim.js', 'LICENSE']),
+      expect.arrayContaining(['dist/agentd.js', 'dist/agentctl.js', 'dist/shim.cjs', 'LICENSE']),
     )
     expect(paths.filter((path) => /\.(map|mjs|gz|sha256)$/.test(path))).toEqual([])
   })

@@ -1,5 +1,4 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { text } from 'node:stream/consumers'
 import { atomicWrite, errorText } from '../../platform/files.ts'
 import { removeJobCgroup, startInCgroup } from '../job-cgroup.ts'
 import { createTreeFinder, readBootId, readStarttime } from '../process-tree.ts'
@@ -18,12 +17,12 @@ import { openTerminal } from './terminal.ts'
  * the log, answers on a private socket, and records how the job ended. When it dies the job loses its terminal, so it
  * depends on node-pty and on nothing else, and touches no network.
  *
- *   node shim.js JOB-FOLDER < environment as JSON
+ *   node shim.cjs JOB-FOLDER < environment as JSON
  */
 const run = async (folder: string): Promise<void> => {
   // Written by the agent that starts this very file a moment before, so its shape is trusted.
   const spec = JSON.parse(readFileSync(specFile(folder), 'utf8')) as ShimSpec
-  const environment = JSON.parse(await text(process.stdin)) as Record<string, string>
+  const environment = JSON.parse(readFileSync(0, 'utf8')) as Record<string, string>
   const log = createLogWriter(folder, spec.logLimits)
   const logStart = log.end()
   const oomKills = readOomKills()

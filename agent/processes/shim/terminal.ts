@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { closeSync, constants, fchownSync, openSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import type * as NodePty from 'node-pty'
@@ -31,7 +30,7 @@ export const openTerminal = async (launch: Launch): Promise<Terminal> => {
   try {
     return openPty(await import('node-pty'), launch)
   } catch (error) {
-    return openPipes(launch, error instanceof Error ? error.message : String(error))
+    return await openPipes(launch, error instanceof Error ? error.message : String(error))
   }
 }
 
@@ -83,7 +82,9 @@ const holdSlave = (terminal: NodePty.IPty, user: ShimSpec['user']): number | und
   }
 }
 
-const openPipes = ({ spec, environment, events }: Launch, problem: string): Terminal => {
+const openPipes = async ({ spec, environment, events }: Launch, problem: string): Promise<Terminal> => {
+  // Loaded where it is needed: memory that every shim would hold.
+  const { spawn } = await import('node:child_process')
   const [program = '', ...args] = spec.argv
   const child = spawn(program, args, {
     cwd: spec.cwd,

@@ -1,0 +1,112 @@
+/*
+ * What a shim costs: `npm run build && npm run bench:processes`.
+ *
+ *   memory   resident and proportional memory of a shim whose job sleeps
+ *   output   how long a program takes for 300 MB of output under a shim, beside the same program in a terminal that is
+ *            only read and thrown away; the median of pairs that follow each other, because the machine is shared
+ */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../agent/platform/clock.ts'
+import { openDatabase } from '../../agent/platform/database.ts'
+import { readJobSpec } from '../../agent/processes/job-records.ts'
+import { planProcess } from '../../agent/processes/planned-process.ts'
+import { createProcesses } from '../../agent/processes/processes.ts'
+import { shimMarker } from '../../agent/processes/shim/records.ts'
+import { findMarked } from '../../agent/processes/process-tree.ts'
+import { ProcessSpec } from '../../shared/manifest/schema.ts'
+import { runProgram } from '../../tests/support/agent-process.ts'
+import { median } from '../measure.ts'
+
+const ROUNDS = 5
+const OUTPUT_BYTES = 300_000_000
+const LIMITS = { rssMb: 50, pssMb: 25, slowdownPercent: 10 }
+
+const home = mkdtempSync(join(tmpdir(), 'ga-'))
+const { db } = openDatabase(home)
+const processes = createProcesses({
+  stateFolder: home,
+  runFolder: home,
+  db,
+  clock: systemClock,
+  report: () => undefined,
+  log: { info: () => undefined, warn: console.warn, error: console.error },
+  random: () => 0,
+  shimFile: join(import.meta.dirname, '../../dist/shim.cjs'),
+})
+const { signal } = new AbortController()
+const end = new AbortController()
+const supervision = Promise.all(processes.services.map((service) => service.run(end.signal)))
+
+/** It times itself, so that the start of a terminal and of a shim are left out on both sides. */
+const WRITER = `
+import os, sys, time
+piece = (b"x" * 99 + b"\\n") * 640
+left = ${OUTPUT_BYTES}
+began = time.monotonic()
+while left > 0:
+    left -= os.write(1, piece[:left])
+open(sys.argv[1], "w").write(str(time.monotonic() - began))
+`
+/** A terminal whose other side is read as fast as Python can, and goes nowhere. */
+const READER = `
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+try:
+    while os.read(fd, 65536):
+        pass
+except OSError:
+    pass
+os.waitpid(pid, 0)
+`
+
+const seconds = (path: string): number => Number(readFileSync(path, 'utf8'))
+
+const run = async (name: string, command: readonly string[]): Promise<void> => {
+  const spec = ProcessSpec.parse({ kind: 'command', command })
+  const plan = [planProcess(name, spec, { interpreter: null, binFolder: null, environment: {} })]
+  const [outcome] = await processes.apply(plan, { signal })
+  if (outcome?.problem) throw new Error(outcome.problem.message)
+}
+
+const shimOf = (name: string): number => {
+  const spec = readJobSpec(join(home, 'jobs', name))
+  return spec ? (findMarked(shimMarker(spec))[0]?.pid ?? 0) : 0
+}
+
+const say = (what: string, { value, limit, unit }: { value: number; limit: number; unit: string }): void =>
+  console.log(
+    `${what.padEnd(28)} ${value.toFixed(1)} ${unit} (limit ${limit} ${unit})  ${value <= limit ? 'PASS' : 'MISS'}`,
+  )
+
+try {
+  await run('sleeper', ['sleep', '1000'])
+  const memory = readFileSync(`/proc/${shimOf('sleeper')}/smaps_rollup`, 'utf8')
+  const inMb = (field: string): number =>
+    (Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(memory)?.[1]) * 1024) / 1e6
+  say('a shim, resident', { value: inMb('Rss'), limit: LIMITS.rssMb, unit: 'MB' })
+  say('a shim, proportional', { value: inMb('Pss'), limit: LIMITS.pssMb, unit: 'MB' })
+
+  const slower: number[] = []
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const bare = join(home, `bare-${round}`)
+    const shimmed = join(home, `shimmed-${round}`)
+    await runProgram(['python3', '-c', READER, 'python3', '-c', WRITER, bare])
+    await run(`writer-${round}`, ['python3', '-c', WRITER, shimmed])
+    while (processes.row(`writer-${round}`).state !== 'exited') await systemClock.sleep(50)
+    slower.push((seconds(shimmed) / seconds(bare) - 1) * 100)
+    console.log(
+      `300 MB of output             ${seconds(bare).toFixed(2)} s read and thrown away, ${seconds(shimmed).toFixed(2)} s under a shim`,
+    )
+  }
+  say('slower by', { value: median(slower), limit: LIMITS.slowdownPercent, unit: '%' })
+} finally {
+  for (const { name } of processes.rows()) await processes.stop(name, { signal })
+  end.abort(new Error('done'))
+  await supervision
+  db.close()
+  rmSync(home, { recursive: true, force: true })
+}
