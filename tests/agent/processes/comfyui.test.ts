@@ -1,10 +1,10 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { planJobs } from '../../../agent/processes/planned-process.ts'
 import { ProcessSpec } from '../../../shared/manifest/schema.ts'
 import { freePort, makeComfyUI, nodeModule } from '../../support/comfyui/stand-in.ts'
-import { forever, jobFolder, makeHome, startRoom } from './kit.ts'
+import { forever, jobFolder, makeHome, startRoom, until } from './kit.ts'
 
 const signal = forever()
 const SYSTEM_PATH = process.env['PATH'] ?? ''
@@ -259,5 +259,34 @@ test.skipIf(real === undefined || !existsSync(real))(
       argv: string[]
     }
     expect(spec.argv).toContain('--disable-auto-launch')
+  },
+)
+
+test.skipIf(real === undefined || !existsSync(real))(
+  'a real ComfyUI goes from starting to ready and tells its queue; with a broken custom node it is failed, and the node is named (skipped unless COMFYUI_DIR and COMFYUI_PYTHON name one)',
+  async () => {
+    const { processes, events } = startRoom(makeHome())
+    const spec = { working_dir: real, port: await freePort(), args: ['--cpu'] }
+    const python = process.env['COMFYUI_PYTHON'] ?? null
+    expect(await processes.apply(planComfyUI(spec, [], python), { signal })).toMatchObject([
+      { state: 'ready' },
+    ])
+    const states = events.filter(({ type }) => type === 'process.state').map(({ data }) => data?.['state'])
+    expect(states).toEqual(['starting', 'ready'])
+    await until(() => processes.row('comfyui').queue !== null)
+    expect(processes.row('comfyui').queue).toEqual({ remaining: 0, progress: null })
+
+    const broken = join(real ?? '', 'custom_nodes', 'gpu-agent-broken')
+    onTestFinished(() => rmSync(broken, { recursive: true, force: true }))
+    mkdirSync(broken)
+    writeFileSync(join(broken, '__init__.py'), 'import a_package_that_is_not_there')
+    const [outcome] = await processes.apply(planComfyUI(spec, [node('gpu-agent-broken')], python), { signal })
+    expect(outcome).toMatchObject({
+      action: 'restarted',
+      state: 'failed',
+      problem: {
+        message: expect.stringContaining('the custom node gpu-agent-broken failed to import') as string,
+      },
+    })
   },
 )
