@@ -3,7 +3,6 @@ import type { WorkflowNode } from '../../../../shared/workflows/read-workflow.ts
 import { baseName, MODEL_FILE } from '../../../../shared/workflows/read-workflow.ts'
 import type { ComfyUI, ObjectInfo } from './ask-comfyui.ts'
 
-
 type Found = Pick<WorkflowReport, 'nodes' | 'models'>
 
 /** Which nodes and models a workflow needs, and whether this ComfyUI has them. Each is listed once. */
