@@ -14,7 +14,7 @@ import { exec } from './exec.ts'
 import { guard } from './guard.ts'
 import { install } from './install.ts'
 import { logs } from './logs.ts'
-import { manifestCheck, manifestSchema } from './manifest.ts'
+import { manifestCheck, manifestImport, manifestSchema } from './manifest.ts'
 import { models } from './models.ts'
 import { openPage } from './open.ts'
 import { pair } from './pair.ts'
@@ -48,6 +48,7 @@ export const COMMANDS: readonly Command[] = [
   runShow,
   runCancel,
   manifestCheck,
+  manifestImport,
   manifestSchema,
   ps,
   start,
@@ -91,7 +92,7 @@ export const COMMANDS: readonly Command[] = [
 /** What a family of commands (`token ls`, `token create`) is about. */
 export const FAMILIES: Readonly<Record<string, string>> = {
   run: 'show or cancel one run',
-  manifest: 'check a manifest on this machine, or print its schema',
+  manifest: 'check or import a manifest on this machine, or print the schema',
   python: 'the guarded Python environment',
   context: 'the boxes this machine knows',
   secret: 'the secrets of the box',

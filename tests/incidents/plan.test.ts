@@ -130,6 +130,35 @@ test('incident A3: every address is asked, and all that is wrong is told at once
   expect(told((JSON.parse(onTheBox.stdout) as PlanRecord).problems)).toEqual(told(plan.problems))
 })
 
+test('incident A3: the model list of the failed attempts, imported, ends in a plan that names each broken address', async () => {
+  const hubs = 'https://huggingface.co'
+  const list = `VIDEO_MODELS=(
+    "${hubs}/FX-FeiHou/wan2.2-Remix/resolve/main/wan2.2_remix_fp8.safetensors|wan2.2_remix_fp8.safetensors"
+    "${hubs}/o/models/resolve/main/wan2.2_t2v_14B_fp8.safetensors|wan2.2_t2v_14B_fp8.safetensors"
+    "${hubs}/o/gated/resolve/main/gemma.safetensors|${hubs}/o/nothing/resolve/main/gemma.safetensors|gemma.safetensors"
+    "${hubs}/o/models/resolve/main/gone.safetensors|${hubs}/o/models/resolve/main/first.safetensors|first.safetensors"
+)
+`
+  const script = join(home, 'provision-video-only.sh')
+  writeFileSync(script, list)
+  const imported = await runAgentctl(['manifest', 'import', script], { env: {} })
+  expect(imported).toMatchObject({ code: 0, stderr: '' })
+  const path = join(home, 'imported.yaml')
+  writeFileSync(path, imported.stdout)
+  const env = { ...world(), HF_TOKEN: STRANGER_TOKEN }
+  const ended = await runAgentctl(['plan', '--local', path], { env })
+  expect(ended.code).toBe(3)
+  for (const address of [
+    'hf://FX-FeiHou/wan2.2-Remix@main/wan2.2_remix_fp8.safetensors: FX-FeiHou/wan2.2-Remix does not exist',
+    'hf://o/models@main/wan2.2_t2v_14B_fp8.safetensors: o/models@main has no file wan2.2_t2v_14B_fp8.safetensors',
+    'hf://o/gated@main/gemma.safetensors: o/gated is gated',
+    'hf://o/nothing@main/gemma.safetensors: o/nothing does not exist',
+    'hf://o/models@main/gone.safetensors: o/models@main has no file gone.safetensors',
+  ])
+    expect(ended.stderr).toContain(address)
+  expect(ended.stderr).toContain('the plan has 4 errors')
+})
+
 test('incident A4: a mirror is taken when the first address fails, and one that holds another file is found out', async () => {
   const gated = 'hf://o/gated@main/ltx.safetensors'
   const { plan } = await planOnLaptop(
