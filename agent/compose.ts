@@ -58,6 +58,7 @@ import type { PythonContext } from './python/context.ts'
 import { planPython } from './python/plan-python.ts'
 import { preparePython } from './python/prepare-python.ts'
 import { recoverPython } from './python/recover-python.ts'
+import { runNodeScripts } from './python/run-node-scripts.ts'
 import { checkRemote } from './sync/check-remote.ts'
 import { createSync } from './sync/sync.ts'
 
@@ -213,6 +214,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     python: {
       plan: (request, { signal }) => planPython(request, { ...pythonContext, signal }),
       prepare: (plan, { signal }) => preparePython(plan, { ...pythonContext, signal }),
+      runScripts: (nodes, of) => runNodeScripts(nodes, { ...pythonContext, ...of }),
       cloneNodes: (nodes, { signal, folder }) =>
         cloneCustomNodes(nodes, {
           signal,

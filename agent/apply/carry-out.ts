@@ -96,7 +96,17 @@ const preparePython = async (
         : { plan: plan.python, problems: [] }
     problems.push(...python.problems)
     if (python.plan === null || hasError(problems)) return { ready: null, problems }
-    return { ready: await rooms.python.prepare(python.plan, { signal }), problems }
+    const ready = await rooms.python.prepare(python.plan, { signal })
+    problems.push(...ready.warnings)
+    if (folder !== undefined)
+      problems.push(
+        ...(await rooms.python.runScripts(plan.manifest.custom_nodes, {
+          plan: python.plan,
+          nodesFolder: folder,
+          signal,
+        })),
+      )
+    return { ready, problems }
   } catch (error) {
     signal.throwIfAborted()
     if (!(error instanceof AgentError)) throw error

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
@@ -80,6 +80,8 @@ export const makePlan = async (
       ...rooms.notify.check(manifest.notify?.webhook),
     ].map((problem) => withPlace(problem, read)),
   )
+  const downloadBytes =
+    decision.downloadBytes === null ? null : decision.downloadBytes + (python.plan?.downloadBytes ?? 0)
   return {
     manifest,
     files: decision.files,
@@ -96,7 +98,7 @@ export const makePlan = async (
         processes: [...rooms.processes.preview(processes.planned)],
         later: decision.later,
       },
-      estimate: estimateDownloads(decision.downloadBytes, {
+      estimate: estimateDownloads(downloadBytes, {
         bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
         usdPerHour: rateOf(manifest),
       }),
@@ -114,13 +116,20 @@ export const planPython = async (
   manifest: Manifest,
   { rooms, signal }: { readonly rooms: Rooms; readonly signal: AbortSignal },
 ): Promise<{ readonly plan: PythonPlan | null; readonly problems: readonly Problem[] }> => {
-  if (manifest.python === undefined) return { plan: null, problems: [] }
+  const { python } = manifest
+  if (python === undefined) return { plan: null, problems: [] }
+  const nodes = nodeRequirements(manifest)
+  const planWith = (files: typeof nodes) =>
+    rooms.python.plan({ ...python, requirementFiles: files.map(({ file }) => file) }, { signal })
   try {
-    const plan = await rooms.python.plan(
-      { ...manifest.python, requirementFiles: nodeRequirements(manifest) },
-      { signal },
-    )
-    return { plan, problems: plan.problems }
+    const plan = await planWith(nodes)
+    const dropped = nodes
+      .filter(({ optional }) => optional)
+      .flatMap((node) => refusalOf(node, plan.problems) ?? [])
+    if (dropped.length === 0) return { plan, problems: plan.problems }
+    // Without the optional nodes that cannot be served, the others can.
+    const rest = await planWith(nodes.filter(({ name }) => dropped.every(({ subject }) => subject !== name)))
+    return { plan: rest, problems: [...rest.problems, ...dropped] }
   } catch (error) {
     signal.throwIfAborted()
     if (!(error instanceof AgentError)) throw error
@@ -128,13 +137,34 @@ export const planPython = async (
   }
 }
 
+type NodeRequirements = { readonly name: string; readonly file: string; readonly optional: boolean }
+
 /** The requirement files of the custom nodes that are on the box already. */
-const nodeRequirements = (manifest: Manifest): readonly string[] => {
+const nodeRequirements = (manifest: Manifest): readonly NodeRequirements[] => {
   const folder = nodesFolder(manifest)
   if (folder === undefined) return []
   return manifest.custom_nodes
-    .map((node) => join(folder, nodeFolderName(node.git), 'requirements.txt'))
-    .filter(existsSync)
+    .map(({ git, optional }) => {
+      const name = nodeFolderName(git)
+      return { name, file: join(folder, name, 'requirements.txt'), optional }
+    })
+    .filter(({ file }) => existsSync(file))
+}
+
+/** Why a node’s requirements cannot be met, as a warning that names the node; undefined when they can. */
+const refusalOf = (node: NodeRequirements, problems: readonly Problem[]): Problem | undefined => {
+  const cause = problems.find(
+    ({ severity, at }) => severity === 'error' && at?.file.startsWith(dirname(node.file)),
+  )
+  return (
+    cause && {
+      ...cause,
+      code: 'custom_node_failed',
+      severity: 'warning',
+      subject: node.name,
+      message: `${node.name} goes without its packages: ${cause.message}`,
+    }
+  )
 }
 
 /** Where custom nodes lie: beside the ComfyUI that the manifest runs. */

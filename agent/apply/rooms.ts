@@ -34,6 +34,11 @@ export type Rooms = {
       nodes: readonly CustomNode[],
       context: Waiting & { readonly folder: string },
     ): Promise<readonly Problem[]>
+    /** Runs the install.py of those nodes that have one; what failed comes back, the rest goes on. */
+    runScripts(
+      nodes: readonly CustomNode[],
+      context: Waiting & { readonly plan: PythonPlan; readonly nodesFolder: string },
+    ): Promise<readonly Problem[]>
   }
   readonly processes: Processes
   readonly sync: Sync

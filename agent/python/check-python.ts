@@ -1,14 +1,12 @@
 import { createHash } from 'node:crypto'
-import { readFile, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { ERROR_CODES } from '../../shared/contract/errors.ts'
 import type { PythonCheck } from '../../shared/contract/python-records.ts'
 import type { Python } from '../../shared/manifest/schema.ts'
-import { readGpus } from '../platform/gpu.ts'
 import { checkAbi } from './abi/check-abi.ts'
 import { coupledDists } from './abi/coupled-dists.ts'
-import { checkDriver, checkGpuCode, readDriver } from './check-gpu.ts'
 import { cleanEnvironment } from './clean-environment.ts'
 import type { PythonContext } from './context.ts'
 import { damageOf } from './dist-record.ts'
@@ -18,6 +16,7 @@ import type { WeighedPython } from './inspect-python.ts'
 import { inspectPython, weighRequirements } from './inspect-python.ts'
 import { overlayExists, overlayPaths, overlayRoot } from './overlay.ts'
 import { protectedDists } from './protected.ts'
+import { checkTorchFit } from './torch-fit.ts'
 
 /**
  * Looks at a Python and its overlay: would every shared object load, are its packages whole, is what they require
@@ -43,9 +42,7 @@ export const checkPython = async (request: Python, context: PythonContext): Prom
   )
   const searchPath = cleanEnvironment(context.environment)['PATH'] ?? ''
   const layout = await layoutOf({ base, top, environment: context.environment })
-  const torchFolders = layout.sites.map((site) => join(site, 'torch', 'lib'))
-  const answer = await checkAbi({ ...layout, withGpuCode: torchFolders }, context)
-  const gpus = (await readGpus(searchPath, context.signal)) ?? []
+  const answer = await checkAbi(layout, context)
   const explain = (ours: boolean) =>
     explainFindings(
       answer.findings.filter(({ path }) => isOurs(path) === ours),
@@ -71,8 +68,7 @@ export const checkPython = async (request: Python, context: PythonContext): Prom
     problems: [
       ...(await explain(true)),
       ...(stacked ? await damagedInstalls(top, { site: paths.site, isOurs }) : []),
-      ...checkGpuCode(answer.gpu, { gpus, ownerOf: () => 'torch' }),
-      ...checkDriver(await readTorchVersion(layout.sites), { driver: await readDriver(gpus) }),
+      ...(await checkTorchFit(layout.sites, context)),
       ...(await explain(false)).map((problem) => ({ ...problem, severity: 'warning' as const })),
       ...unmetRequirements(top),
     ],
@@ -116,11 +112,3 @@ const unmetRequirements = (top: WeighedPython): Problem[] =>
     ...problem(name, `${name} requires ${lines.join(', ')}, which is not there`, 'warning'),
     hint: 'Add it to python.install where the package is used.',
   }))
-
-const readTorchVersion = async (sites: readonly string[]): Promise<string> => {
-  for (const site of sites) {
-    const text = await readFile(join(site, 'torch', 'version.py'), 'utf8').catch(() => undefined)
-    if (text !== undefined) return text
-  }
-  return ''
-}

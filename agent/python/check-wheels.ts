@@ -82,6 +82,7 @@ export const checkWheels = async (
         searchPath,
         signal: context.signal,
       })),
+      ...forAnotherTorch(staged.builtFor, planned('torch') ?? versionOf(top.dists, 'torch')),
       ...checkGpuCode(after.gpu, { gpus, ownerOf }),
       ...checkDriver(staged.torchVersion ?? '', { driver: await readDriver(gpus) }),
     ]
@@ -121,6 +122,24 @@ const refuse = (problems: readonly Problem[]): void => {
   if (first !== undefined)
     throw new AgentError(first.code, first.message, { hint: first.hint, problems: errors })
 }
+
+/** The loader may be content with such a package, which then works slowly and says so on a line nobody reads. */
+const forAnotherTorch = (builtFor: ReadonlyMap<string, string>, torch: string | null): Problem[] =>
+  [...builtFor].flatMap(([name, version]) =>
+    torch === null || releaseOf(version) === releaseOf(torch)
+      ? []
+      : [
+          {
+            code: 'install_abi_conflict',
+            severity: 'warning',
+            subject: name,
+            message: `${name} was built for torch ${version}, and torch is ${torch}: it may run without its kernels`,
+            hint: `Take a version that was built for torch ${releaseOf(torch)}.`,
+          },
+        ],
+  )
+
+const releaseOf = (version: string): string => version.split('.').slice(0, 2).join('.')
 
 const ownObjects = async (dists: readonly Dist[]): Promise<boolean> => {
   for (const dist of dists)

@@ -9,7 +9,7 @@ import { cleanEnvironment } from './clean-environment.ts'
 import type { PythonContext } from './context.ts'
 import { createInstallHistory } from './install-history.ts'
 import type { KeepLimits } from './kept-snapshots.ts'
-import { dropKept, KEEP_LIMITS, keepSnapshot } from './kept-snapshots.ts'
+import { dropKept, KEEP_LIMITS, keptPath, trimKept } from './kept-snapshots.ts'
 import type { OverlayPaths } from './overlay.ts'
 import type { PythonPlan } from './plan-python.ts'
 import { endStrayInstalls } from './stray-installs.ts'
@@ -18,10 +18,11 @@ import { endStrayInstalls } from './stray-installs.ts'
  * An install is a transaction, which pip's own is not: killed in the middle, pip leaves “~names” and dists without
  * metadata.
  *
- *   snapshot-ID.partial → snapshot-ID → journal.json → … pip, proof … → journal removed → kept-ID
+ *   kept-ID.partial → kept-ID → journal.json → … pip, proof … → journal removed
  *
  * While the journal is there, the snapshot is the truth: whoever finds it (this process after a failure, the next one
- * after a crash) puts the snapshot back. Both ways end in two renames, which can be repeated from any point.
+ * after a crash) puts the snapshot back by two renames, which can be repeated from any point. Removing the journal is
+ * the moment from which the install stands, and its snapshot can take it back.
  */
 
 type Journal = { readonly id: string; readonly snapshot: string }
@@ -33,14 +34,14 @@ type Journal = { readonly id: string; readonly snapshot: string }
 export const inTransaction = async (
   paths: OverlayPaths,
   context: PythonContext & {
-    readonly plan: PythonPlan
+    readonly plan: Pick<PythonPlan, 'digest' | 'changes'>
     readonly work: () => Promise<void>
     readonly keep?: KeepLimits
   },
 ): Promise<void> => {
   const { plan } = context
   const id = randomBytes(6).toString('hex')
-  const journal: Journal = { id, snapshot: join(paths.root, `snapshot-${id}`) }
+  const journal: Journal = { id, snapshot: keptPath(paths.root, id) }
   const history = createInstallHistory(context.db, () => context.clock.now())
   try {
     await makeSnapshot(paths, { ...context, to: journal.snapshot })
@@ -58,10 +59,11 @@ export const inTransaction = async (
     await rollBack(paths, { ...context, reason: errorText(error) })
     throw error
   }
+  // In this order: a crash in between is still a rollback, and the record follows it.
+  history.committed(id)
   rmSync(paths.journal)
   syncFolder(paths.root)
-  history.committed(id)
-  await keepSnapshot(journal.snapshot, { root: paths.root, id, limits: context.keep ?? KEEP_LIMITS })
+  await trimKept(paths.root, context.keep ?? KEEP_LIMITS)
 }
 
 /** Puts the overlay back to what the journal says; nothing when there is no journal. May be repeated. */
@@ -72,6 +74,7 @@ export const rollBack = async (
   // An agent that was killed leaves its pip running: it would write into what is being put back.
   await endStrayInstalls((mark) => mark === paths.root, context)
   const journal = readJournal(paths)
+  const history = createInstallHistory(context.db, () => context.clock.now())
   if (journal !== undefined) {
     try {
       if (existsSync(journal.snapshot)) {
@@ -84,11 +87,10 @@ export const rollBack = async (
     } catch (error) {
       throw fileError(error, `cannot put ${paths.env} back`)
     }
-    const history = createInstallHistory(context.db, () => context.clock.now())
     history.rolledBack(journal.id, context.reason)
-    await dropKept(paths.root, history.isCommitted)
     context.report({ type: 'python.rolled-back', subject: paths.env, data: { reason: context.reason } })
   }
+  await dropKept(paths.root, history.isCommitted)
   await sweep(paths.root)
   return journal !== undefined
 }
@@ -96,7 +98,7 @@ export const rollBack = async (
 /** Removes what no journal speaks of: unfinished snapshots, replaced environments, downloaded wheels. */
 const sweep = async (root: string): Promise<void> => {
   for (const name of readdirSync(root))
-    if (/^(snapshot|bad)-[0-9a-f]{12}(\.partial)?$|^wheels$/.test(name))
+    if (/^(bad-[0-9a-f]{12}|kept-[0-9a-f]{12}\.partial|wheels)$/.test(name))
       await rm(join(root, name), { recursive: true, force: true })
 }
 

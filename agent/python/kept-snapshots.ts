@@ -1,7 +1,6 @@
-import { existsSync, readdirSync, renameSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { syncFolder } from '../platform/files.ts'
 
 /*
  * What an overlay was before each of its last installs, so that they can be taken back later:
@@ -19,14 +18,8 @@ export const keptPath = (root: string, id: string): string => join(root, `kept-$
 /** True while an install can be taken back. */
 export const isKept = (root: string, id: string): boolean => existsSync(keptPath(root, id))
 
-/** Keeps the snapshot of an install that succeeded, and lets the oldest go beyond the limits. */
-export const keepSnapshot = async (
-  snapshot: string,
-  of: { readonly root: string; readonly id: string; readonly limits: KeepLimits },
-): Promise<void> => {
-  const { root, id, limits } = of
-  renameSync(snapshot, keptPath(root, id))
-  syncFolder(root)
+/** Lets the oldest snapshots go beyond the limits. */
+export const trimKept = async (root: string, limits: KeepLimits): Promise<void> => {
   let bytes = 0
   for (const [index, path] of keptNewestFirst(root).entries()) {
     bytes += index < limits.count ? await folderBytes(path) : 0
@@ -42,7 +35,7 @@ export const dropKept = async (root: string, isWanted: (id: string) => boolean):
   }
 }
 
-/** A rename sets the change time of what was renamed: the order in which they were kept. */
+/** A rename sets the change time of what was renamed: the order in which they were made. */
 const keptNewestFirst = (root: string): string[] =>
   readdirSync(root)
     .filter((name) => /^kept-[0-9a-f]{12}$/.test(name))

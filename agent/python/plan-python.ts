@@ -7,6 +7,7 @@ import type { Python } from '../../shared/manifest/schema.ts'
 import { coupledDists } from './abi/coupled-dists.ts'
 import type { BuiltWheel, GitInstall } from './built-wheels.ts'
 import { missingBuilds } from './built-wheels.ts'
+import { checkDisk, packedBytes } from './check-disk.ts'
 import { checkResolution } from './check-resolution.ts'
 import type { PythonContext } from './context.ts'
 import { nodeFolderName } from '../../shared/sources/ask-git.ts'
@@ -27,6 +28,7 @@ import type { PlannedDist } from './resolution.ts'
 import { resolveRequests } from './resolve.ts'
 import { withScratchPython } from './scratch.ts'
 import { sortRequests } from './sort-requests.ts'
+import { checkTorchFit } from './torch-fit.ts'
 import type { Uv } from './uv.ts'
 import { findUv } from './uv.ts'
 
@@ -49,6 +51,8 @@ export type PythonPlan = PythonUse & {
   readonly root: string
   readonly changes: readonly PythonChange[]
   readonly dists: readonly PlannedDist[]
+  /** Of their wheels, as far as the index tells their sizes. */
+  readonly downloadBytes: number
   readonly problems: readonly Problem[]
   /** Lines that keep pip off the protected dists, in this room and in the processes. */
   readonly constraints: readonly string[]
@@ -110,12 +114,16 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
       ...dists.map((dist) => ({ name: dist.name, from: versionIn(top, dist.name), to: dist.version })),
     ],
     dists,
+    downloadBytes: packedBytes(dists),
     problems: [
       ...files.problems,
       ...installs.problems,
       ...sorted.problems,
       ...resolved.problems,
       ...refuseBuilt(built, protectedSet),
+      ...(await checkDisk(dists, context.folder)),
+      // The image brought it: its user has to know, and no install can help.
+      ...(await checkTorchFit(top.sites, context)).map((one) => ({ ...one, severity: 'warning' as const })),
     ],
     constraints: constraintLines(protectedSet, settings.constraints),
     indexes: files.indexes,

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { atomicWrite } from '../platform/files.ts'
 import { buildWheels } from './build-wheels.ts'
@@ -26,7 +27,11 @@ import { INSTALL_MARK } from './stray-installs.ts'
 import { refuseBaseDrift, verifyInstall } from './verify-install.ts'
 
 /** A Python that has what the manifest asked for; processes are started with it. */
-export type PythonReady = PythonUse & { readonly changes: readonly PythonChange[] }
+export type PythonReady = PythonUse & {
+  readonly changes: readonly PythonChange[]
+  /** What is odd about what was installed. */
+  readonly warnings: readonly Problem[]
+}
 
 /** A cold network disk needs minutes for a large package. */
 const IMPORT_TIMEOUT_MS = 10 * 60_000
@@ -70,13 +75,15 @@ export const preparePython = async (
 /** Installs what the plan lacks, or only proves the imports. */
 const bring = async (plan: PythonPlan, context: InstallContext): Promise<PythonReady> => {
   const { paths, prove } = context
-  if (plan.dists.length === 0) await prove({ required: plan.imports, native: [], base: null })
-  else {
-    context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
-    await install(plan, context)
-    context.report({ type: 'python.installed', subject: paths.env, data: { changes: plan.changes } })
+  const ready = { ...pythonUse(paths), changes: plan.changes }
+  if (plan.dists.length === 0) {
+    await prove({ required: plan.imports, native: [], base: null })
+    return { ...ready, warnings: [] }
   }
-  return { ...pythonUse(paths), changes: plan.changes }
+  context.report({ type: 'python.planned', subject: paths.env, data: { changes: plan.changes } })
+  const warnings = await install(plan, context)
+  context.report({ type: 'python.installed', subject: paths.env, data: { changes: plan.changes } })
+  return { ...ready, warnings }
 }
 
 /** Builds what has to be built, and plans again with the wheels: only now their requirements are known. */
@@ -120,7 +127,7 @@ type InstallContext = PythonContext & {
   readonly prove: (proof: ImportProof) => Promise<void>
 }
 
-const install = async (plan: PythonPlan, context: InstallContext): Promise<void> => {
+const install = async (plan: PythonPlan, context: InstallContext): Promise<readonly Problem[]> => {
   const { paths } = context
   const settings = withIndexes(await readPipSettings(plan.base.prefix, context), plan.indexes)
   const before = await inspectPython(paths.python, context)
@@ -129,7 +136,6 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
     await refuseClobbering(plan.dists, { wheels: paths.wheels, installed: before.dists })
     const at = { ...context, base: plan.base, wheels: paths.wheels }
     const check = await checkWheels(plan.dists, { ...at, top: before })
-    for (const { subject, message } of check.warnings) context.log.warn(message, { subject })
     const base = await fingerprint(plan.base.dists)
     await inTransaction(paths, {
       ...context,
@@ -151,6 +157,7 @@ const install = async (plan: PythonPlan, context: InstallContext): Promise<void>
         refuseBaseDrift(base, await fingerprint(plan.base.dists))
       },
     })
+    return check.warnings
   } finally {
     await rm(paths.wheels, { recursive: true, force: true })
   }

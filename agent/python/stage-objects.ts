@@ -13,6 +13,8 @@ export type StagedObjects = {
   readonly damaged: readonly { readonly file: string; readonly reason: string }[]
   /** Content of torch/version.py, where a wheel brings it. */
   readonly torchVersion: string | undefined
+  /** Dist → the torch that it says it was built for, as xformers does: with another it runs without its kernels. */
+  readonly builtFor: ReadonlyMap<string, string>
 }
 
 /**
@@ -25,6 +27,7 @@ export const stageObjects = async (
 ): Promise<StagedObjects> => {
   const owners = new Map<string, string>()
   const damaged: { file: string; reason: string }[] = []
+  const builtFor = new Map<string, string>()
   let torchVersion: string | undefined
   await mkdir(context.to, { recursive: true })
   for (const wheel of await listWheels(wheels))
@@ -34,6 +37,10 @@ export const stageObjects = async (
         context.signal.throwIfAborted()
         const path = sitePathOf(entry.name)
         if (path === 'torch/version.py') torchVersion = (await zip.read(entry)).toString('utf8')
+        if (path?.endsWith('/cpp_lib.json')) {
+          const torch = /"torch":\s*"([^"]+)"/.exec((await zip.read(entry)).toString('utf8'))?.[1]
+          if (torch !== undefined) builtFor.set(wheel.name, torch)
+        }
         if (path === undefined || !isObjectName(path.split('/').at(-1) ?? '')) continue
         await zip.extract(entry, joinInside(context.to, path))
         owners.set(path, wheel.name)
@@ -42,5 +49,5 @@ export const stageObjects = async (
           damaged.push({ file: path, reason: `it has ${entry.sizeBytes} bytes instead of ${size}` })
       }
     })
-  return { folder: context.to, owners, damaged, torchVersion }
+  return { folder: context.to, owners, damaged, torchVersion, builtFor }
 }

@@ -177,6 +177,22 @@ describe.skipIf(skip)(`the content of wheels (${missing ?? 'with python3 on x86-
     ])
   })
 
+  test('are warned about when they say that they were built for another torch, as xformers does', async () => {
+    const files = (torch: string) => ({
+      ...module('kernels'),
+      'kernels/cpp_lib.json': JSON.stringify({ version: { torch, cuda: 1208 } }),
+    })
+    expect((await check({ name: 'kernels', files: files('2.8.0+cu128') })).warnings).toMatchObject([
+      {
+        subject: 'kernels',
+        severity: 'warning',
+        message: expect.stringMatching(
+          /^kernels was built for torch 2\.8\.0\+cu128, and torch is 2\./,
+        ) as string,
+      },
+    ])
+  })
+
   test('are refused when an object is cut off (case 22)', async () => {
     const whole = makeElf({ module: 'core', contains: 'x'.repeat(4096) })
     await expect(

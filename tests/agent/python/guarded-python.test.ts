@@ -6,7 +6,7 @@ import type { GuardedPython } from '../../../agent/apply/guarded-python.ts'
 import { createGuardedPython } from '../../../agent/apply/guarded-python.ts'
 import { readSecrets } from '../../../agent/platform/secrets.ts'
 import { takeInstallLock } from '../../../agent/python/install-lock.ts'
-import { keepSnapshot } from '../../../agent/python/kept-snapshots.ts'
+import { trimKept } from '../../../agent/python/kept-snapshots.ts'
 import { makeElf } from '../../support/elf/make-elf.ts'
 import { makeWheel } from '../../support/wheels/make-wheel.ts'
 import type { PythonWorld } from '../../support/wheels/python-world.ts'
@@ -135,9 +135,9 @@ describe.skipIf(missing !== undefined)(
 test('old snapshots go when there are too many, or when they are too large', async () => {
   const world = mkdtempSync(join(tmpdir(), 'kept-'))
   const keep = async (id: string, bytes: number, limits: { count: number; bytes: number }) => {
-    mkdirSync(join(world, `snapshot-${id}`))
-    writeFileSync(join(world, `snapshot-${id}`, 'data'), Buffer.alloc(bytes))
-    await keepSnapshot(join(world, `snapshot-${id}`), { root: world, id, limits })
+    mkdirSync(join(world, `kept-${id}`))
+    writeFileSync(join(world, `kept-${id}`, 'data'), Buffer.alloc(bytes))
+    await trimKept(world, limits)
     await new Promise((resolve) => setTimeout(resolve, 5))
     return readdirSync(world).sort()
   }
