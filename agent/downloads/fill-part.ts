@@ -72,6 +72,7 @@ const fillOnce = async (
     identity: identityOf(source, context.expected),
     clock,
     recordEveryMs: context.limits.recordEveryMs,
+    root: file.root,
   })
   const gitSizeBytes = context.expected.gitSha1 === null ? null : source.sizeBytes
   const follower = context.hasher.follow({ path: part.path, gitSizeBytes })

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs'
-import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { z } from 'zod'
-import { errnoOf, fileError } from '../platform/files.ts'
+import { errnoOf, fileError, openInside } from '../platform/files.ts'
 import type { Clock } from '../platform/clock.ts'
 import { type ByteRange, createRangeBook, type RangeBook } from './byte-ranges.ts'
 
@@ -60,7 +60,13 @@ type PartRecord = z.infer<typeof PartRecord>
  */
 export const openPart = async (
   destination: string,
-  context: { readonly identity: PartIdentity; readonly clock: Clock; readonly recordEveryMs: number },
+  context: {
+    readonly identity: PartIdentity
+    readonly clock: Clock
+    readonly recordEveryMs: number
+    /** The folder that the destination must not leave; null where it was named as a whole. */
+    readonly root: string | null
+  },
 ): Promise<PartFile> => {
   const { identity, clock } = context
   const path = partPath(destination)
@@ -69,8 +75,10 @@ export const openPart = async (
       throw fileError(error, `cannot write ${path}`)
     })
 
-  await attempt(mkdir(dirname(path), { recursive: true }))
-  const handle = await attempt(open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644))
+  // Where nobody named a root, the folder itself was named by the manifest.
+  const inside = { root: context.root ?? dirname(path), path }
+  const flags = constants.O_RDWR | constants.O_CREAT
+  const handle = await attempt(openInside(inside, { flags, mode: 0o644 }))
   const existing = await handle.stat()
   const kept = await readRecord(destination, identity, existing.size)
   const size = identity.sizeBytes ?? Number.MAX_SAFE_INTEGER

@@ -1,4 +1,5 @@
 import { closeSync, constants, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
 import { lstat, mkdir, open, readdir, rm, statfs } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join } from 'node:path'
 import type { ErrorCode } from '../../shared/contract/errors.ts'
@@ -133,6 +134,54 @@ export const refuseSymlinks = async (root: string, path: string): Promise<void> 
       if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return
       throw fileError(error, `cannot look at ${current}`)
     }
+  }
+}
+
+/**
+ * Opens a file under `root` part by part, each from the folder before it, and makes the folders that are not there: what
+ * `refuseSymlinks` saw may have been swapped for a link since, and no link on the way is followed. `root` may be one.
+ * @throws AgentError unsafe_path; node's own errors otherwise
+ */
+export const openInside = async (
+  { root, path }: { readonly root: string; readonly path: string },
+  { flags, mode }: { readonly flags: number; readonly mode: number },
+): Promise<FileHandle> => {
+  const base = root.endsWith('/') ? root : `${root}/`
+  const parts = path.startsWith(base) ? path.slice(base.length).split('/') : []
+  const name = parts.pop()
+  if (name === undefined)
+    throw new AgentError('unsafe_path', `the path ${JSON.stringify(path)} does not lie in ${root}`)
+  await mkdir(root, { recursive: true })
+  let folder = await open(root, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    for (const part of parts) {
+      const next = await openFolder(inFolder(folder, part))
+      await folder.close()
+      folder = next
+    }
+    return await open(inFolder(folder, name), flags | constants.O_NOFOLLOW, mode)
+  } catch (error) {
+    if (errnoOf(error) !== 'ELOOP') throw error
+    throw new AgentError('unsafe_path', `${path} is a symbolic link`, { cause: error })
+  } finally {
+    await folder.close()
+  }
+}
+
+/** A name in a folder that is open, whatever the folder's own path has become: openat(2), which node has not. */
+const inFolder = ({ fd }: FileHandle, name: string): string => `/proc/self/fd/${fd}/${name}`
+
+const openFolder = async (path: string): Promise<FileHandle> => {
+  const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+  try {
+    return await open(path, flags)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    await mkdir(path).catch((made: unknown) => {
+      // Another download has just made it.
+      if (errnoOf(made) !== 'EEXIST') throw made
+    })
+    return await open(path, flags)
   }
 }
 

@@ -125,24 +125,54 @@ test('stop ends the process, start brings it back', async () => {
   await expect.poll(async () => (await status()).processes[0]?.state, { timeout: 30_000 }).toBe('ready')
 })
 
-test('T34: no secret is in the log, the state, a process’s arguments or an answer', async () => {
-  const events = await agent.agentctl(['events', '--json'])
-  const answers = events.stdout + (await agent.agentctl(['status', '--json'])).stdout
-  const state =
-    readFileSync(join(home, 'state/state.db'), 'latin1') +
-    readFileSync(join(home, 'state/state.db-wal'), 'latin1')
+test('T34: no secret is in a log, in the state, in a process’s arguments or in an answer', async () => {
+  const planted = 'planted-value-that-is-nowhere-else'
+  expect((await agent.agentctl(['secret', 'set', 'PLANTED'], { input: planted })).code).toBe(0)
+  const made = await agent.agentctl(['token', 'create', 'made-for-the-sweep', '--scope', 'admin'])
+  const local = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
+  const secrets = [STRANGER_TOKEN, planted, 'Signature=', ...[local, made.stdout.trim()].map(secretHalf)]
+
   // Of this box's processes alone: what else the machine runs is not the product's to answer for.
-  const argv = await commandLinesOf(home)
-  expect(argv.join('\n')).toContain('agentd.js')
-  expect(argv.join('\n')).toContain('demo_trainer')
-  const token = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
-  for (const secret of [STRANGER_TOKEN, token, 'Signature=']) {
-    expect(agent.log()).not.toContain(secret)
-    expect(answers).not.toContain(secret)
-    expect(state).not.toContain(secret)
-    expect(argv.join('\n')).not.toContain(secret)
-  }
+  const argv = (await commandLinesOf(home)).join('\n')
+  expect(argv).toContain('agentd.js')
+  expect(argv).toContain('demo_trainer')
+  const answers = [
+    ['events', '--json'],
+    ['status', '--json'],
+    ['plan', world.manifestPath, '--json'],
+    ['runs', '--json'],
+    ['models', '--json'],
+    ['ps', '--json'],
+    ['logs', 'trainer'],
+    ['sync', '--json'],
+    ['checkpoints', '--json'],
+    ['secret', 'ls', '--json'],
+    ['token', 'ls', '--json'],
+  ].map(async (args) => (await agent.agentctl(args)).stdout)
+  const places = new Map([
+    ['the log', agent.log()],
+    ['argv', argv],
+    ['the answers', (await Promise.all(answers)).join('\n')],
+  ])
+  // Everything the agent ever wrote beside the models: its database, the logs and records of processes, plans.
+  for (const folder of ['state', 'run'])
+    for (const entry of await readdir(join(home, folder), { recursive: true, withFileTypes: true }))
+      if (entry.isFile() && !WHERE_SECRETS_LIE.includes(entry.name)) {
+        const path = join(entry.parentPath, entry.name)
+        places.set(path, await readFile(path, 'latin1'))
+      }
+  expect([...places.keys()]).toContain(join(home, 'state/state.db'))
+  expect([...places.keys()].some((path) => /\/out\.\d+\.log$/.test(path))).toBe(true)
+  const found = [...places].flatMap(([place, text]) =>
+    secrets.filter((secret) => text.includes(secret)).map((secret) => `${secret} in ${place}`),
+  )
+  expect(found).toEqual([])
+
   const cdn = world.hub.requests.filter((request) => request.at !== 'hub')
   expect(cdn.length).toBeGreaterThan(0)
   expect(cdn.filter((request) => request.authorization !== null)).toEqual([])
 })
+
+/** The files whose purpose it is to hold one, each for the agent's user alone. */
+const WHERE_SECRETS_LIE = ['local-token', 'secrets.env']
+const secretHalf = (token: string): string => token.split('.')[1] ?? token

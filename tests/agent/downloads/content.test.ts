@@ -42,7 +42,7 @@ test.each<{ name: string; text: string; contentType: string; code: string }>([
   expect(bench.left()).toEqual([])
 })
 
-test('case 70: a safetensors file that is shorter than its header says is told as truncated', async () => {
+test('T40 and case 70: a safetensors file that is shorter than its header says is told as truncated', async () => {
   const header = JSON.stringify({ w: { dtype: 'U8', shape: [900], data_offsets: [0, 900] } })
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(header.length))
@@ -53,7 +53,21 @@ test('case 70: a safetensors file that is shorter than its header says is told a
   expect(bench.left()).toEqual([])
 })
 
-test('a pickle is refused before anything is asked, and fetched when it is allowed', async () => {
+test.each([
+  { what: 'a pickle', text: '\u0080\u0002ctorch._utils\n_rebuild_tensor_v2\nq\u0000.' },
+  {
+    what: 'a zip of pickles, as torch writes them',
+    text: `PK\u0003\u0004${'\u0000'.repeat(60)}archive/data.pkl`,
+  },
+])('T40: $what under the name of a safetensors file is not installed, and why is told', async ({ text }) => {
+  await using bench = await startBench({ files: [{ repo, path, text }] })
+  const outcome = await bench.fetch(bench.planned(path))
+  expect(outcome).toMatchObject({ state: 'failed', problem: { code: 'not_a_model' } })
+  expect(outcome.problem?.message).toMatch(/safetensors/)
+  expect(bench.left()).toEqual([])
+})
+
+test('T40: a pickle is refused before anything is asked, and fetched when it is allowed', async () => {
   await using bench = await startBench({ files: [{ repo, path: 'a.ckpt', sizeBytes: 1000 }] })
   const refused = await bench.fetch(bench.planned('a.ckpt'))
   expect(refused).toMatchObject({ state: 'failed', problem: { code: 'pickle_refused' } })

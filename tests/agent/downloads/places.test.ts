@@ -36,7 +36,7 @@ test('case 74: a right file that was there already is hashed and kept, without a
   expect(await bench.downloads.isProven(file)).toBe(true)
 })
 
-test('case 74: a folder or a symbolic link at the destination is refused', async () => {
+test('T35 and case 74: a folder or a symbolic link at the destination is refused', async () => {
   await using bench = await startBench({ files: [{ repo, path, sizeBytes: MB }] })
   const file = bench.planned(path)
   mkdirSync(file.path, { recursive: true })

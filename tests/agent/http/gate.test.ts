@@ -1,15 +1,19 @@
-import { readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { createConnection } from 'node:net'
+import { findProgram } from '../../../agent/platform/commands.ts'
 import type { TokenRow } from '../../../shared/contract/records.ts'
 import { makeHome, removeHome, startAgent } from '../../support/agent-process.ts'
 import type { AgentProcess } from '../../support/agent-process.ts'
 import { rawRequest } from '../../support/raw-request.ts'
 import { openRaw, statusLine } from '../../support/raw-socket.ts'
+
+const prlimit = findProgram('prlimit', process.env['PATH'] ?? '')
 
 /* A real agentd, asked as no client of ours would ask. */
 
@@ -302,6 +306,28 @@ describe('T41: too much of everything', () => {
     })
   })
 })
+
+test.skipIf(prlimit === undefined)(
+  `T43: without a free file descriptor connections are shed, and afterwards all is well (${prlimit ?? 'no prlimit here'})`,
+  async () => {
+    const pid = String(agent.child.pid)
+    const limitTo = (files: number) => execFileSync(prlimit ?? '', ['--pid', pid, `--nofile=${files}:`])
+    const open = readdirSync(`/proc/${pid}/fd`).length
+    limitTo(open + 10)
+    const held = Array.from({ length: 100 }, () =>
+      openRaw({ path: socketPath() }, 'GET /healthz HTTP/1.1\r\n'),
+    )
+    // Those that are not taken are closed, or wait unheard.
+    await until(() => readdirSync(`/proc/${pid}/fd`).length >= open + 9)
+    for (const { socket } of held) socket.destroy()
+    await until(async () => {
+      const answer = await ask('/v1/status', { headers: bearer() }).catch(() => undefined)
+      return answer?.status === 200
+    })
+    expect(agent.child.exitCode).toBeNull()
+    limitTo(1_024)
+  },
+)
 
 // Last: afterwards the agent hears no wrong token for a while.
 test('T33: a thousand wrong tokens are throttled, and a right one is served all the while', async () => {

@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
+  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -19,6 +20,7 @@ import {
   freeBytes,
   joinInside,
   makePrivateFolder,
+  openInside,
   refuseSymlinks,
   sweepTemporaryFiles,
 } from '../../../agent/platform/files.ts'
@@ -171,7 +173,7 @@ describe('joinInside', () => {
     ['an ünïcode näme 模型.bin', '/models/an ünïcode näme 模型.bin'],
     ['-rf', '/models/-rf'],
     ['a'.repeat(255), `/models/${'a'.repeat(255)}`],
-  ])('%j stays inside', (relative, joined) => {
+  ])('T35: %j stays inside', (relative, joined) => {
     expect(joinInside('/models', relative)).toBe(joined)
   })
 
@@ -204,13 +206,13 @@ describe('joinInside', () => {
     ['a\u007fb', 'a delete character'],
     ['a'.repeat(256), 'a part that is too long'],
     ['ä'.repeat(128), 'a part that is too long in bytes'],
-  ])('%j is refused: %s', (relative) => {
+  ])('T35: %j is refused: %s', (relative) => {
     expect(() => joinInside('/models', relative)).toThrow(expect.objectContaining({ code: 'unsafe_path' }))
   })
 })
 
 describe('refuseSymlinks', () => {
-  test('a link in the middle or at the end is refused, wherever it leads', async () => {
+  test('T35: a link in the middle or at the end is refused, wherever it leads', async () => {
     const root = temporaryFolder()
     mkdirSync(join(root, 'real/deep'), { recursive: true })
     symlinkSync('/etc', join(root, 'out'))
@@ -234,7 +236,7 @@ describe('refuseSymlinks', () => {
     await expect(refuseSymlinks(root, root)).resolves.toBeUndefined()
   })
 
-  test('a path beside the root is refused', async () => {
+  test('T35: a path beside the root is refused', async () => {
     const folder = temporaryFolder()
     mkdirSync(join(folder, 'ab'))
     await expect(refuseSymlinks(join(folder, 'a'), join(folder, 'ab/c'))).rejects.toMatchObject({
@@ -258,5 +260,72 @@ describe('makePrivateFolder', () => {
     chmodSync(path, 0o600)
     await expect(makePrivateFolder(path)).rejects.toMatchObject({ code: 'home_unusable' })
     expect(existsSync(path)).toBe(true)
+  })
+})
+
+describe('openInside', () => {
+  const flags = constants.O_RDWR | constants.O_CREAT
+
+  test('makes the folders that are not there, and opens what is', async () => {
+    const root = temporaryFolder()
+    for (const path of ['a', 'b/c/d', 'b/c/e']) {
+      const handle = await openInside({ root, path: join(root, path) }, { flags, mode: 0o644 })
+      await handle.writeFile(path)
+      await handle.close()
+      expect(readFileSync(join(root, path), 'utf8')).toBe(path)
+    }
+    const together = ['x/y/1', 'x/y/2', 'x/y/3'].map((path) =>
+      openInside({ root, path: join(root, path) }, { flags, mode: 0o644 }),
+    )
+    for (const handle of await Promise.all(together)) await handle.close()
+  })
+
+  test('T35: a link on the way or at the end is not followed', async () => {
+    const root = temporaryFolder()
+    const outside = temporaryFolder()
+    mkdirSync(join(root, 'real'))
+    symlinkSync(outside, join(root, 'out'))
+    symlinkSync(join(outside, 'file'), join(root, 'real/link'))
+    for (const path of ['out/file', 'out/deep/file', 'real/link', 'out'])
+      await expect(
+        openInside({ root, path: join(root, path) }, { flags, mode: 0o644 }),
+        path,
+      ).rejects.toThrow()
+    expect(readdirSync(outside)).toEqual([])
+  })
+
+  test('T35: a folder that is swapped for a link, again and again, never leads out', async () => {
+    const root = temporaryFolder()
+    const outside = temporaryFolder()
+    const racer = spawn(process.execPath, [
+      '-e',
+      `const fs = require('node:fs')
+       const [, folder, outside] = process.argv
+       const attempt = (step) => { try { step() } catch {} }
+       for (;;) {
+         attempt(() => fs.rmSync(folder, { recursive: true, force: true }))
+         attempt(() => fs.symlinkSync(outside, folder))
+         attempt(() => fs.unlinkSync(folder))
+         attempt(() => fs.mkdirSync(folder))
+       }`,
+      join(root, 'models'),
+      outside,
+    ])
+    const seen = { opened: 0, refused: 0 }
+    try {
+      for (let round = 0; round < 50_000 && (seen.opened < 100 || seen.refused < 100); round += 1)
+        await openInside({ root, path: join(root, 'models', `${round}`) }, { flags, mode: 0o644 }).then(
+          async (handle) => {
+            seen.opened += 1
+            await handle.close()
+          },
+          () => (seen.refused += 1),
+        )
+    } finally {
+      racer.kill('SIGKILL')
+    }
+    expect(readdirSync(outside)).toEqual([])
+    expect(seen.opened).toBeGreaterThan(0)
+    expect(seen.refused).toBeGreaterThan(0)
   })
 })

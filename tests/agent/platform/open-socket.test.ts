@@ -30,7 +30,7 @@ test('case 60: the next address of a name is tried when the first one is dead', 
   at.close()
 })
 
-test('a name is refused when one of its addresses is private, unless a person named the host', async () => {
+test('T37: a name is refused when one of its addresses is private, unless a person named the host', async () => {
   const at = await startServer()
   const policy = { endpoints, allowHosts: [] }
   const url = new URL('https://two.example/')
@@ -47,4 +47,18 @@ test('a host none of whose addresses answers is told with what each of them said
     code: 'source_unavailable',
     message: /two\.example:\d+ cannot be reached \(connect ECONNREFUSED 127\.0\.0\.2.*127\.0\.0\.1/,
   })
+})
+
+test('T37: a name is looked up once: what was checked is what is connected to', async () => {
+  const at = await startServer()
+  const asked: string[] = []
+  // Another answer to every question, as a name has that is rebound after the check.
+  const lookUp = (host: string) => {
+    asked.push(host)
+    return Promise.resolve([{ address: `127.0.0.${asked.length}` }])
+  }
+  const socket = await openSocket(at.url, { ...at.options, lookUp })
+  expect({ asked, to: socket.remoteAddress }).toEqual({ asked: ['two.example'], to: '127.0.0.1' })
+  socket.destroy()
+  at.close()
 })

@@ -286,7 +286,7 @@ describe.skipIf(skip)(`the content of wheels (${missing ?? 'with python3 on x86-
     })
   })
 
-  test('are not unpacked outside of their folder', async () => {
+  test('T36: are not unpacked outside of their folder', async () => {
     await expect(check({ name: 'evil', files: { '../../evil.so': makeElf({}) } })).rejects.toMatchObject({
       code: 'unsafe_path',
     })

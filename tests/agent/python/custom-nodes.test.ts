@@ -99,7 +99,7 @@ describe.skipIf(git === undefined)(`custom nodes (${git ?? 'without git: skipped
     expect(content()).toBe('one\n')
   })
 
-  test('come over https, or from a host that is listed', async () => {
+  test('T38: come over https, or from a host that is listed', async () => {
     const asked = server.requests.length
     const problems = await clone(
       [
@@ -133,14 +133,14 @@ describe.skipIf(git === undefined)(`custom nodes (${git ?? 'without git: skipped
     expect(content()).toBe('edited\n')
   })
 
-  test('do not follow a link out of their folder', async () => {
+  test('T35: do not follow a link out of their folder', async () => {
     const outside = mkdtempSync(join(root, 'outside-'))
     symlinkSync(outside, join(folder, 'pack'))
     expect(await clone([{ git: pack(), ref: first }])).toMatchObject([{ code: 'unsafe_path' }])
     expect(readdirSync(outside)).toEqual([])
   })
 
-  test('run no hook of the machine or of a clone', async () => {
+  test('T38: run no hook of the machine or of a clone', async () => {
     const marker = join(root, 'hook-ran')
     const hooks = join(root, 'hooks')
     mkdirSync(hooks)

@@ -261,7 +261,12 @@ describe.skipIf(missing !== undefined)(
       [{ spec: './local.whl' }, 'not_supported'],
       [{ spec: 'einops --index-url https://evil.example' }, 'requirement_invalid'],
       [{ spec: 'einops\n--index-url https://evil.example' }, 'requirement_invalid'],
-    ])('refuses %j by name (case 45)', async (entry, code) => {
+      [{ spec: '--index-url=https://evil.example' }, 'requirement_invalid'],
+      [{ spec: '-r https://evil.example/r.txt' }, 'requirement_invalid'],
+      [{ spec: '-e .' }, 'not_supported'],
+      [{ spec: 'einops @ file:///etc/passwd' }, 'not_supported'],
+      [{ spec: 'einops @ git+ext::sh -c "touch owned"' }, 'not_supported'],
+    ])('T38: refuses %j by name (case 45)', async (entry, code) => {
       const plan = await world.plan({ install: [entry] })
       expect(plan.problems).toMatchObject([{ code, severity: 'error' }])
       expect(plan.changes).toEqual([])

@@ -227,7 +227,7 @@ test.each([
   'https://169.254.169.254/latest/meta-data',
   'https://localhost/a',
   'https://metadata.google.internal/a',
-])('%s is a forbidden address', async (reference) => {
+])('T37: %s is a forbidden address', async (reference) => {
   await using at = await startResolver([])
   expect(await at.refusal(reference)).toMatchObject({ code: 'forbidden_address' })
 })
