@@ -32,19 +32,18 @@ const FAILURE_DELAY_MS = 100
  * of which 200 MB fit in 200 kB.
  */
 export const checkRequest: MiddlewareHandler<GateEnv> = async (c, next) => {
-  const { rawHeaders, url = '' } = c.env.incoming
-  const names = rawHeaders.filter((_, at) => at % 2 === 0).map((name) => name.toLowerCase())
-  const hosts = rawHeaders.filter((_, at) => names[(at - 1) / 2] === 'host')
-  if (hosts.length !== 1) throw new AgentError('bad_request', 'a request has one Host')
+  const { headersDistinct: headers, url = '' } = c.env.incoming
+  const [host = '', ...others] = headers['host'] ?? []
+  if (host === '' || others.length > 0) throw new AgentError('bad_request', 'a request has one Host')
   if (!url.startsWith('/')) throw new AgentError('bad_request', 'the address of a request begins with /')
-  if (!isOwnHost(hosts[0] ?? ''))
+  if (!isOwnHost(host))
     throw new AgentError('forbidden', 'the Host is none of this box', {
       hint: 'Send “Host: agent”, localhost or the address itself.',
     })
-  const site = c.req.header('sec-fetch-site') ?? 'none'
-  if (names.includes('origin') || names.includes('referer') || site !== 'none')
+  const site = headers['sec-fetch-site']?.join() ?? 'none'
+  if (headers['origin'] || headers['referer'] || site !== 'none')
     throw new AgentError('forbidden', 'requests from web pages are refused')
-  if ((c.req.header('content-encoding') ?? 'identity') !== 'identity')
+  if ((headers['content-encoding']?.join() ?? 'identity') !== 'identity')
     throw new AgentError('bad_request', 'compressed bodies are not taken')
   await next()
 }
