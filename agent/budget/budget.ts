@@ -18,7 +18,7 @@ import { mostUsed } from './limits.ts'
 import type { BudgetStore } from './memory.ts'
 import type { PlannedBudget } from './planned-budget.ts'
 import type { OwnBox, OwnBoxDeps } from './own-box.ts'
-import { findOwnBox } from './own-box.ts'
+import { createFindOwnBox } from './own-box.ts'
 import { within } from './within.ts'
 
 export type BudgetDeps = {
@@ -47,8 +47,8 @@ const PRICE_MS = 30_000
 export const createBudget = (deps: BudgetDeps) => {
   const { clock, log } = deps
   const account = createAccount(deps)
-  // Found anew each time: a key that is set while the agent runs counts at once.
-  const findBox = () => findOwnBox(account.planned(), deps.own)
+  const findOwnBox = createFindOwnBox(deps.own)
+  const findBox = () => findOwnBox(account.planned())
   const guard = createGuard({ ...deps, account, box: findBox })
 
   const countTime = async (signal: AbortSignal): Promise<never> => {
@@ -117,6 +117,7 @@ export const createBudget = (deps: BudgetDeps) => {
       const usage = mostUsed({ costUsd: planned.maxCostUsd, ms: planned.maxMs }, account.measured())
       const facts = await gatherStopFacts(planned, {
         own: deps.own,
+        box: findOwnBox(planned),
         clock,
         // The write is the start of what runs: never while the box is being stopped.
         write: write && guard.state() === 'watching',

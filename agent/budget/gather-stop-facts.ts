@@ -4,7 +4,7 @@ import { findProgram } from '../platform/commands.ts'
 import { errorText } from '../platform/files.ts'
 import type { StopFacts } from './check-budget.ts'
 import { stopsNothing } from './check-budget.ts'
-import { findOwnBox, missingKey } from './own-box.ts'
+import { missingKey } from './own-box.ts'
 import type { OwnBox, OwnBoxDeps } from './own-box.ts'
 import type { PlannedBudget } from './planned-budget.ts'
 import { within } from './within.ts'
@@ -19,7 +19,8 @@ const ASK_MS = 20_000
 export const gatherStopFacts = async (
   planned: PlannedBudget,
   context: {
-    readonly own: OwnBoxDeps
+    readonly own: Pick<OwnBoxDeps, 'lookup' | 'searchPath'>
+    readonly box: OwnBox | null
     readonly clock: Clock
     readonly write: boolean
     /** As known before, for the time that the provider does not answer. */
@@ -29,19 +30,21 @@ export const gatherStopFacts = async (
     readonly signal: AbortSignal
   },
 ): Promise<StopFacts> => {
-  const { own, clock, write, signal } = context
-  const box = findOwnBox(planned, own)
+  const { own, box, clock, write, signal } = context
   const kind = box === null ? 'none' : box.control.name === 'command' ? 'command' : 'provider'
   const ask = <T>(work: (one: AbortSignal) => Promise<T>): Promise<T | string> =>
     within(work, { ms: ASK_MS, what: 'asking the provider', clock, signal }).catch((error: unknown) => {
       signal.throwIfAborted()
       return errorText(error)
     })
-  const [key, shown, loads] = await Promise.all([
-    box !== null && kind === 'provider' ? ask((one) => provenKey(box, { write, signal: one })) : null,
-    box !== null && kind === 'provider' ? ask((one) => box.control.show(box.id, { signal: one })) : null,
+  const known = planned.usdPerHour ?? context.usdPerHour
+  const isProvider = box !== null && kind === 'provider'
+  const [key, loads] = await Promise.all([
+    isProvider ? ask((one) => provenKey(box, { write, signal: one })) : null,
     planned.idleAfterMs === null ? [0] : context.readGpuLoad(signal),
   ])
+  const needsPrice = isProvider && planned.maxCostUsd !== null && known === null
+  const shown = needsPrice ? await ask((one) => box.control.show(box.id, { signal: one })) : null
   const price = shown === null || typeof shown === 'string' ? null : shown.usdPerHour
   const programs = kind === 'command' ? [planned.stop?.command[0], planned.stop?.check?.[0]] : []
   const missingPrograms = programs.filter(
@@ -60,7 +63,7 @@ export const gatherStopFacts = async (
     key,
     missingPrograms,
     saysStopped: said === null || typeof said === 'string' ? null : said.state === 'stopped',
-    usdPerHour: price ?? planned.usdPerHour ?? context.usdPerHour,
+    usdPerHour: price ?? known,
     hasGpuLoad: loads !== null && loads.length > 0 && loads.every((percent) => percent !== null),
     isOverLimit: context.isOverLimit,
   }

@@ -3,6 +3,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import { createCommandControl } from '../../shared/providers/command.ts'
 import type { RunStatus } from '../../shared/providers/command.ts'
 import { findOwnInstance } from '../../shared/providers/places.ts'
+import type { OwnInstance } from '../../shared/providers/places.ts'
 import type { InstanceControl, ProviderClock } from '../../shared/providers/provider.ts'
 import type { Send } from '../../shared/providers/send-request.ts'
 import { findProgram, runCommand } from '../platform/commands.ts'
@@ -29,18 +30,28 @@ export const OWN_KEYS = { vast: 'CONTAINER_API_KEY', runpod: 'RUNPOD_API_KEY' } 
 
 const COMMAND_MS = 60_000
 
-/** How this box is stopped: by its provider where there is a key for it, else by the command; null: by nothing known. */
-export const findOwnBox = (planned: PlannedBudget | null, deps: OwnBoxDeps): OwnBox | null => {
-  const own = findOwnInstance(deps.lookup, deps)
-  if (own !== undefined && missingKey(deps.lookup) === null)
-    return { ...own, subject: `${own.control.name} instance ${own.id}` }
-  const stop = planned?.stop
-  if (!stop) return null
-  const control = createCommandControl(
-    { stop: stop.command, check: stop.check ?? undefined },
-    { run: runStatus(deps) },
-  )
-  return { id: 'this box', control, subject: `the command ${basename(stop.command[0] ?? '')}` }
+export type FindOwnBox = (planned: PlannedBudget | null) => OwnBox | null
+
+/**
+ * Tells how this box is stopped: by its provider where there is a key for it, else by the command; null: by nothing
+ * known. A key that is set later counts at once; the control stays one, because it keeps the provider's intervals.
+ */
+export const createFindOwnBox = (deps: OwnBoxDeps): FindOwnBox => {
+  let known: OwnInstance | undefined
+  return (planned) => {
+    const own = findOwnInstance(deps.lookup, deps)
+    if (own !== undefined && missingKey(deps.lookup) === null) {
+      if (known?.id !== own.id || known.control.name !== own.control.name) known = own
+      return { ...known, subject: `${known.control.name} instance ${known.id}` }
+    }
+    const stop = planned?.stop
+    if (!stop) return null
+    const control = createCommandControl(
+      { stop: stop.command, check: stop.check ?? undefined },
+      { run: runStatus(deps) },
+    )
+    return { id: 'this box', control, subject: `the command ${basename(stop.command[0] ?? '')}` }
+  }
 }
 
 /** The name of the key that this box lacks for its provider; null where it has one, or no provider is known. */

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
-import { findOwnBox } from '../../../agent/budget/own-box.ts'
+import { createFindOwnBox } from '../../../agent/budget/own-box.ts'
 import { planBudget } from '../../../agent/budget/planned-budget.ts'
 import { stopOnce } from '../../../agent/budget/stop-box.ts'
 import { createScaledClock } from '../../support/scaled-clock.ts'
@@ -23,12 +23,13 @@ const commands = (scripts: Readonly<Record<string, string>>): string => {
 }
 const stopWith = async (folder: string, stop: { command: string[]; check?: string[] }) => {
   const clock = createScaledClock(200)
-  const box = findOwnBox(planBudget({ on_limit: 'stop', stop }), {
+  const find = createFindOwnBox({
     lookup: () => undefined,
     send: () => Promise.reject(new Error('nobody is called')),
     clock,
     searchPath: `${folder}:/usr/bin:/bin`,
   })
+  const box = find(planBudget({ on_limit: 'stop', stop }))
   if (box === null) throw new Error('no way to stop')
   return await stopOnce(box, {
     clock,
