@@ -333,7 +333,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     budget,
     openWork,
   }
-  const app = createApp(box, { log, clock })
+  const app = createApp(box, { log, clock, stateFolder })
 
   return {
     /** Runs until the signal given to compose aborts. */

@@ -26,11 +26,14 @@ import { workflowRoutes } from './routes/workflows.ts'
 import { limitStreams } from './stream-limit.ts'
 
 /** The whole HTTP API. `/healthz` and the API's description are open; everything under /v1 needs a token. */
-export const createApp = (box: Box, deps: { readonly log: Log; readonly clock: Clock }) => {
+export const createApp = (
+  box: Box,
+  deps: { readonly log: Log; readonly clock: Clock; readonly stateFolder: string },
+) => {
   const { log, clock } = deps
   const connections = createConnections()
   const app = new OpenAPIHono<GateEnv>()
-  app.onError(answerError(log))
+  app.onError(answerError(deps))
   app.notFound((c) => {
     throw new AgentError('not_found', `there is no ${c.req.method} ${c.req.path}`)
   })

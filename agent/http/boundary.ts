@@ -4,17 +4,18 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { AgentError, ERROR_CODES } from '../../shared/contract/errors.ts'
 import type { ErrorBody } from '../../shared/contract/records.ts'
 import type { Log } from '../platform/log.ts'
+import { stateFailure } from '../platform/database.ts'
 import { fileError } from '../platform/files.ts'
 
 /** The one place where an error becomes an HTTP answer. What is not an AgentError is logged and told as `internal`. */
 export const answerError =
-  (log: Log) =>
+  ({ log, stateFolder }: { readonly log: Log; readonly stateFolder: string }) =>
   (error: Error, c: Context): Response => {
     // The framework's own refusals (a body that is no JSON) are the client's to correct.
     const known =
       error instanceof HTTPException && error.status < 500
         ? new AgentError('bad_request', error.message, { cause: error })
-        : fileError(error, 'the box')
+        : fileError(stateFailure(error, stateFolder), 'the box')
     if (known instanceof AgentError) return c.json(errorBody(known), statusOf(known))
     log.error('a request failed unexpectedly', { path: c.req.path, error: error.stack ?? error.message })
     return c.json(errorBody(new AgentError('internal', `the agent failed: ${error.message}`)), 500)

@@ -146,6 +146,24 @@ const backup = (db: Database, to: string): void => {
   copyFileSync(db.name, to)
 }
 
+/**
+ * What SQLite threw under an agent that runs, as an AgentError: disk_full, read_only, io_error. It says only “disk I/O
+ * error” on a file system that went read-only, so it is tried. Anything else passes through unchanged.
+ */
+export const stateFailure = (error: unknown, folder: string): unknown => {
+  if (!isCode(error, 'SQLITE_FULL', 'SQLITE_READONLY', 'SQLITE_CANTOPEN', 'SQLITE_IOERR')) return error
+  const path = join(folder, 'state.db')
+  if (isCode(error, 'SQLITE_FULL')) return databaseError(error, path)
+  const probe = join(folder, `.probe.${process.pid}.tmp`)
+  try {
+    writeFileSync(probe, '')
+    rmSync(probe)
+    return new AgentError('io_error', `${path}: ${errorText(error)}`, { cause: error })
+  } catch (cause) {
+    return fileError(cause, `cannot write ${path}`)
+  }
+}
+
 const isCode = (error: unknown, ...codes: string[]): boolean =>
   error instanceof Error && 'code' in error && codes.some((code) => String(error.code).startsWith(code))
 

@@ -85,6 +85,7 @@ export const startFixedBox = async (options: { readonly version?: string } = {})
   const app = createApp(fixedBox(records, { version: options.version ?? '0.1.0', wakes }), {
     log: quiet,
     clock: systemClock,
+    stateFolder: home,
   })
   const listener = getRequestListener(app.fetch)
   let server: Server | undefined
