@@ -1,11 +1,13 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
+import type { Scope } from '../../shared/contract/states.ts'
 import { isFinalRunState } from '../../shared/contract/states.ts'
 import { errorText } from '../platform/files.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planBudget } from '../budget/planned-budget.ts'
 import { usableWebhook } from '../notify/check-webhook.ts'
 import { carryOut } from './carry-out.ts'
+import { checkScope } from './check-scope.ts'
 import { planWithout } from './do-without.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
@@ -20,6 +22,8 @@ export type ManifestText = {
   readonly file: string
   /** Subjects of the plan's errors that the run may do without. */
   readonly allowMissing?: readonly string[]
+  /** The scope of the token that it came with; absent for the box's own. */
+  readonly scope?: Scope
 }
 
 /** A run that was accepted, with the plan it carries out; null where it was under way already. */
@@ -34,7 +38,7 @@ export type Apply = {
   readonly plan: (text: ManifestText, context: { readonly signal: AbortSignal }) => Promise<PlanRecord>
   /**
    * Resolves once the plan is accepted; the run goes on by itself.
-   * @throws AgentError invalid_manifest, plan_has_errors (with every problem; nothing was changed), busy
+   * @throws AgentError invalid_manifest, forbidden, plan_has_errors (with every problem; nothing was changed), busy
    */
   readonly start: (text: ManifestText) => Promise<Started>
   /** @throws AgentError not_found */
@@ -114,6 +118,7 @@ export const createApply = (deps: {
     },
     start: async (text) => {
       const { manifest, digest } = readManifest(text, rooms.secrets)
+      checkScope(manifest, text.scope)
       if (active?.digest === digest) {
         const { run } = await active.accepted
         return { run, joined: true, plan: null }

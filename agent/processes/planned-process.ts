@@ -93,7 +93,7 @@ export const planJobs = (
   const file = join(spec.working_dir, `${name}.variants`)
   const step = `${name}.variants`
   const environment = { ...context.environment, [VARIANTS]: file }
-  const { working_dir, env, user, stop, retries, depends_on, stall_after } = spec
+  const { working_dir, env, unsafe_env, user, stop, retries, depends_on, stall_after } = spec
   const inner = { ...context, environment }
   return [
     planProcess(
@@ -102,7 +102,7 @@ export const planJobs = (
         kind: 'command',
         command: withVariants(command, file),
         restart: 'never',
-        ...{ working_dir, env, user, stop, retries, depends_on, stall_after },
+        ...{ working_dir, env, unsafe_env, user, stop, retries, depends_on, stall_after },
       },
       { ...inner, outputs: { kind: 'entries', path: file, count } },
     ),
@@ -128,6 +128,7 @@ export const planProcess = (
     spec.kind === 'comfyui' ? comfyuiArgv(name, { spec, interpreter }) : commandArgv(spec.command, context)
   const environment = processEnvironment(spec.env, {
     name,
+    unsafe: spec.unsafe_env,
     binFolder: context.binFolder,
     provided: context.environment,
     ...(context.searchPath === undefined ? {} : { searchPath: context.searchPath }),

@@ -2,11 +2,16 @@ import { delimiter } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 
 /*
- * Variables that make a program run code or load libraries of somebody else's choosing before its own first line.
- * A manifest has no business with them; whoever needs one writes a script and runs that.
+ * Variables that make a program run code or load libraries of somebody else's choosing before its own first line. A
+ * manifest has them only where its owner, an admin of the box, names them in unsafe_env.
  */
-const REFUSED =
-  /^(LD_.*|GIT_.*|PIP_.*|BASH_FUNC_.*|PYTHON(STARTUP|PATH|HOME|INSPECT)|NODE_OPTIONS|BASH_ENV|ENV|IFS|AGENTD_.*)$/
+const UNSAFE =
+  /^(LD_.*|GCONV_PATH|GIT_.*|PIP_.*|BASH_FUNC_.*|BASH_ENV|ENV|IFS|PYTHON.*|NODE_(OPTIONS|PATH)|PERL5(LIB|OPT)|RUBY(LIB|OPT)|JAVA_TOOL_OPTIONS)$/
+/** Python's, as far as they only say how it prints, counts and writes. */
+const SAFE_PYTHON =
+  /^PYTHON(UNBUFFERED|FAULTHANDLER|HASHSEED|IOENCODING|UTF8|DONTWRITEBYTECODE|NOUSERSITE|MALLOC|DEVMODE)$/
+/** The agent's own, by which it finds its processes again. */
+const OWN = /^AGENTD_/
 
 /** Where programs are looked for when nothing else is said; the first two hold nvcc and nvidia-smi on GPU images. */
 const SYSTEM_PATH =
@@ -27,14 +32,25 @@ export const processEnvironment = (
     readonly binFolder: string | null
     readonly provided?: Readonly<Record<string, string>>
     readonly searchPath?: string
+    /** Names that are meant, though they are refused otherwise. */
+    readonly unsafe: readonly string[]
   },
 ): Readonly<Record<string, string>> => {
   for (const [variable, value] of Object.entries(declared)) {
-    if (REFUSED.test(variable))
+    const isUnsafe = UNSAFE.test(variable) && !SAFE_PYTHON.test(variable)
+    if (OWN.test(variable))
+      throw new AgentError(
+        'invalid_manifest',
+        `processes.${options.name}.env: ${variable} is the agent's own`,
+        { hint: `Take ${variable} out of env.` },
+      )
+    if (isUnsafe && !options.unsafe.includes(variable))
       throw new AgentError(
         'invalid_manifest',
         `processes.${options.name}.env: ${variable} is refused, because it makes programs load or run other code`,
-        { hint: `Take ${variable} out of env; a script of your own can set it where it is needed.` },
+        {
+          hint: `Take ${variable} out of env; if it is meant, name it in processes.${options.name}.unsafe_env, which needs an admin's token.`,
+        },
       )
     if (value.includes('\0'))
       throw new AgentError(

@@ -17,10 +17,8 @@ import {
  * What the agent keeps running or runs once. The three kinds share most keys; each has its own default for restart.
  */
 
-const environment = z.record(
-  z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable'),
-  scalarText,
-)
+const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable')
+const environment = z.record(variable, scalarText)
 const restart = z.enum(['always', 'on-failure', 'never'])
 const RESTART = 'always: a service. on-failure or never: a job, which may end.'
 
@@ -60,6 +58,9 @@ const Ready = z
 
 const common = {
   env: environment.default({}).describe('Its environment, beside a small fixed one. ${NAME} takes a secret.'),
+  unsafe_env: list(variable).describe(
+    'Names in env that are refused otherwise, because they make programs load other code; needs the scope admin.',
+  ),
   user: z
     .string()
     .regex(/^[a-z_][a-z0-9_-]*$/, 'is not the name of a user')

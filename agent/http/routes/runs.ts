@@ -46,7 +46,7 @@ export const runRoutes = (box: Box) =>
           ),
         },
       }),
-      async (c) => c.json(await box.apply(c.req.valid('json')), 202),
+      async (c) => c.json(await box.apply({ ...c.req.valid('json'), scope: c.get('token').scope }), 202),
     )
     .openapi(
       route('read', {

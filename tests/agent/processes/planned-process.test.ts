@@ -53,6 +53,9 @@ test('python is the overlay’s; another program is left as it is', () => {
 test.each([
   'LD_PRELOAD',
   'LD_LIBRARY_PATH',
+  'PYTHONBREAKPOINT',
+  'PYTHONWARNINGS',
+  'PERL5OPT',
   'PYTHONPATH',
   'PYTHONHOME',
   'PYTHONSTARTUP',
@@ -68,6 +71,17 @@ test.each([
 ])('T39: the variable %s is refused', (name) => {
   expect(() => plan({ ...command('true'), env: { [name]: 'x' } })).toThrow(
     expect.objectContaining({ code: 'invalid_manifest', message: expect.stringContaining(name) as string }),
+  )
+})
+
+test('T39: an unsafe variable is taken where unsafe_env names it, one of the agent’s own never', () => {
+  const spec = { ...command('true'), env: { LD_LIBRARY_PATH: '' }, unsafe_env: ['LD_LIBRARY_PATH'] }
+  expect(plan(spec).environment).toMatchObject({ LD_LIBRARY_PATH: '' })
+  expect(() => plan({ ...spec, env: { LD_PRELOAD: 'x' } })).toThrow('LD_PRELOAD is refused')
+  const own = { ...command('true'), env: { AGENTD_JOB: 'x' }, unsafe_env: ['AGENTD_JOB'] }
+  expect(() => plan(own)).toThrow('AGENTD_JOB is the agent')
+  expect(plan({ ...command('true'), env: { PYTHONHASHSEED: '0' } }).environment).toHaveProperty(
+    'PYTHONHASHSEED',
   )
 })
 
