@@ -21,7 +21,7 @@ import { median } from '../measure.ts'
 
 const ROUNDS = 5
 const OUTPUT_BYTES = 300_000_000
-const LIMITS = { rssMb: 50, pssMb: 25, slowdownPercent: 10 }
+const LIMITS = { rssMiB: 50, pssMiB: 25, slowdownPercent: 10 }
 
 const home = mkdtempSync(join(tmpdir(), 'ga-'))
 const { db } = openDatabase(home)
@@ -85,10 +85,10 @@ const say = (what: string, { value, limit, unit }: { value: number; limit: numbe
 try {
   await run('sleeper', ['sleep', '1000'])
   const memory = readFileSync(`/proc/${shimOf('sleeper')}/smaps_rollup`, 'utf8')
-  const inMb = (field: string): number =>
-    (Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(memory)?.[1]) * 1024) / 1e6
-  say('a shim, resident', { value: inMb('Rss'), limit: LIMITS.rssMb, unit: 'MB' })
-  say('a shim, proportional', { value: inMb('Pss'), limit: LIMITS.pssMb, unit: 'MB' })
+  const inMiB = (field: string): number =>
+    Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(memory)?.[1]) / 1024
+  say('a shim, resident', { value: inMiB('Rss'), limit: LIMITS.rssMiB, unit: 'MiB' })
+  say('a shim, proportional', { value: inMiB('Pss'), limit: LIMITS.pssMiB, unit: 'MiB' })
 
   const slower: number[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
