@@ -3,6 +3,7 @@ import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import type { Scope } from '../../shared/contract/states.ts'
 import { isFinalRunState } from '../../shared/contract/states.ts'
 import { errorText } from '../platform/files.ts'
+import { refusal } from '../../shared/manifest/parse-manifest.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planBudget } from '../budget/planned-budget.ts'
 import { usableWebhook } from '../notify/check-webhook.ts'
@@ -12,7 +13,7 @@ import { planWithout } from './do-without.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { Plan } from './make-plan.ts'
-import { readManifest } from './read-manifest.ts'
+import { readManifest, readWhatHolds } from './read-manifest.ts'
 import type { Rooms } from './rooms.ts'
 import type { Runs } from './runs.ts'
 
@@ -113,8 +114,10 @@ export const createApply = (deps: {
 
   return {
     plan: async (text, { signal }) => {
-      const read = readManifest(text, rooms.secrets)
-      return (await makePlan(read, { rooms, signal: AbortSignal.any([signal, deps.shutdown]) })).record
+      const read = readWhatHolds(text, rooms.secrets)
+      const { record } = await makePlan(read, { rooms, signal: AbortSignal.any([signal, deps.shutdown]) })
+      if (read.mistakes.length > 0) throw refusal(text.file, [...read.mistakes, ...record.problems])
+      return record
     },
     start: async (text) => {
       const { manifest, digest } = readManifest(text, rooms.secrets)

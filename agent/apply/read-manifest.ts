@@ -1,6 +1,7 @@
 import type { Problem } from '../../shared/contract/errors.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
-import { parseManifest } from '../../shared/manifest/parse-manifest.ts'
+import { parseManifest, parseWhatHolds } from '../../shared/manifest/parse-manifest.ts'
+import type { ParsedManifest } from '../../shared/manifest/parse-manifest.ts'
 import { resolveManifestSecrets } from '../../shared/manifest/resolve-manifest-secrets.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { missingNames, placesOfSubjects } from '../../shared/preflight/places-of-subjects.ts'
@@ -26,7 +27,22 @@ export const readManifest = (
   text: { readonly manifest: string; readonly file: string },
   secrets: Secrets,
 ): ReadManifest => {
-  const parsed = parseManifest(text.manifest, { file: text.file })
+  return resolveParsed(parseManifest(text.manifest, { file: text.file }), secrets)
+}
+
+/**
+ * The same past the mistakes of the manifest, for a plan that tells all of them at once.
+ * @throws AgentError invalid_manifest when nothing of it holds
+ */
+export const readWhatHolds = (
+  text: { readonly manifest: string; readonly file: string },
+  secrets: Secrets,
+): ReadManifest & { readonly mistakes: readonly Problem[] } => {
+  const parsed = parseWhatHolds(text.manifest, { file: text.file })
+  return { ...resolveParsed(parsed, secrets), mistakes: parsed.problems }
+}
+
+const resolveParsed = (parsed: ParsedManifest, secrets: Secrets): ReadManifest => {
   const { required, optional } = parsed.manifest.secrets
   // A webhook's address is a secret whatever the manifest calls it.
   const webhook = findReferences(parsed.manifest.notify?.webhook ?? '').names

@@ -1,6 +1,6 @@
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
-import { parseManifest } from '../../shared/manifest/parse-manifest.ts'
+import { parseWhatHolds, refusal } from '../../shared/manifest/parse-manifest.ts'
 import { askSources } from '../../shared/preflight/ask-sources.ts'
 import type { SecretPlace } from '../../shared/preflight/check-secrets.ts'
 import { decideSources, questionsOf, sourcedFiles } from '../../shared/preflight/decide-sources.ts'
@@ -38,7 +38,7 @@ export const planLocally = async (
     readonly usdPerHour: number | undefined
   },
 ): Promise<PlanRecord> => {
-  const parsed = parseManifest(text.manifest, { file: text.file })
+  const parsed = parseWhatHolds(text.manifest, { file: text.file })
   const { manifest } = parsed
   const { environment, signal } = context
   const lookup = (name: string): string | undefined =>
@@ -73,7 +73,9 @@ export const planLocally = async (
       facts,
     )
     const ofTheBox = missing.map(([name]) => name).filter((name) => !declared.includes(name))
-    return toRecord(manifest, { ...context, decision, placeOf: placesOfSubjects(parsed), ofTheBox })
+    const record = toRecord(manifest, { ...context, decision, placeOf: placesOfSubjects(parsed), ofTheBox })
+    if (parsed.problems.length > 0) throw refusal(text.file, [...parsed.problems, ...record.problems])
+    return record
   } finally {
     close()
   }

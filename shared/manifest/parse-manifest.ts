@@ -8,6 +8,8 @@ import { isRecord, pathText, subjectOf } from './places.ts'
 import { readYaml } from './read-yaml.ts'
 import type { Finding } from './schema-problems.ts'
 import { checkSchema } from './schema-problems.ts'
+import type { Checked } from './salvage.ts'
+import { salvage } from './salvage.ts'
 import type { Manifest } from './schema.ts'
 import { hideSecrets } from './secret-patterns.ts'
 import type { YamlProblem } from './yaml-text.ts'
@@ -32,6 +34,20 @@ export const parseManifest = (
   input: string | Uint8Array,
   { file }: { readonly file: string },
 ): ParsedManifest => {
+  const { problems, ...parsed } = parseWhatHolds(input, { file })
+  if (problems.length > 0) throw refusal(file, problems)
+  return parsed
+}
+
+/**
+ * Reads a manifest and goes on past its mistakes: what is left of it when they are taken out, so that a plan can tell of
+ * its sources in the same run.
+ * @throws AgentError invalid_manifest when nothing is left, or the text is no YAML
+ */
+export const parseWhatHolds = (
+  input: string | Uint8Array,
+  { file }: { readonly file: string },
+): ParsedManifest & { readonly problems: readonly Problem[] } => {
   const text = decodeManifest(input)
   if (typeof text !== 'string') throw refusal(file, [fromYaml(text, file)])
   const yaml = readYaml(text)
@@ -46,25 +62,29 @@ export const parseManifest = (
   if (!isRecord(yaml.value)) throw refusal(file, [fromYaml(notAMap(yaml.value), file)])
 
   const { value } = yaml
-  const { manifest, findings } = checkSchema(value)
-  const all = mergeFindings(findings, [...checkSecrets(value), ...checkReferences(value)])
-  if (manifest === undefined || all.length > 0)
-    throw refusal(
-      file,
-      all.map((finding) => {
-        const { path, code, onKey } = finding
-        const at = { file, ...(onKey === true ? yaml.atKey(path) : yaml.at(path)) }
-        const subject = hideSecrets(subjectOf(value, path) || file)
-        const line = finding.namesLine === true ? ` (line ${at.line})` : ''
-        const message = hideSecrets(finding.message) + line
-        return { code, severity: 'error', subject, at, message, hint: hideSecrets(finding.hint) }
-      }),
-    )
+  const { findings } = checkAll(value)
+  const problems = findings.map((finding): Problem => {
+    const { path, code, onKey } = finding
+    const at = { file, ...(onKey === true ? yaml.atKey(path) : yaml.at(path)) }
+    const subject = hideSecrets(subjectOf(value, path) || file)
+    const line = finding.namesLine === true ? ` (line ${at.line})` : ''
+    const message = hideSecrets(finding.message) + line
+    return { code, severity: 'error', subject, at, message, hint: hideSecrets(finding.hint) }
+  })
+  const salvaged = salvage(value, checkAll)
+  if (salvaged === undefined) throw refusal(file, problems)
   return {
-    manifest,
+    manifest: salvaged.manifest,
     digest: createHash('sha256').update(input).digest('hex'),
-    at: (path) => ({ file, ...yaml.at(path) }),
+    at: (path) => ({ file, ...yaml.at(salvaged.originalPath(path)) }),
+    problems,
   }
+}
+
+/** What the schema says, and what it cannot see. */
+const checkAll = (value: Readonly<Record<string, unknown>>): Checked => {
+  const { manifest, findings } = checkSchema(value)
+  return { manifest, findings: mergeFindings(findings, [...checkSecrets(value), ...checkReferences(value)]) }
 }
 
 /** One place, one problem: a secret before everything, then what the schema says; a wrong key is a thing of its own. */
@@ -98,7 +118,8 @@ const fromYaml = ({ line, column, message, hint }: YamlProblem, file: string): P
   hint,
 })
 
-const refusal = (file: string, problems: readonly Problem[]): AgentError => {
+/** The refusal of a manifest with all that is wrong with it, in the order of the lines. */
+export const refusal = (file: string, problems: readonly Problem[]): AgentError => {
   const sorted = problems.toSorted(
     (a, b) => (a.at?.line ?? 0) - (b.at?.line ?? 0) || (a.at?.column ?? 0) - (b.at?.column ?? 0),
   )

@@ -52,13 +52,15 @@ export const checkTokens = (
   context: {
     readonly required: readonly string[]
     readonly neededBy: ReadonlyMap<HubKind, readonly string[]>
+    /** Hubs whose token something needs that is not optional. */
+    readonly indispensable: ReadonlySet<HubKind>
   },
 ): readonly Problem[] =>
   [...facts.tokens].flatMap(([kind, fact]) => {
     if (fact.state !== 'refused') return []
     const subject = TOKEN_NAMES[kind]
     const subjects = context.neededBy.get(kind) ?? []
-    const isError = subjects.length > 0 || context.required.includes(subject)
+    const isError = context.indispensable.has(kind) || context.required.includes(subject)
     const told = subjects.length === 0 ? '' : `; ${need(subjects)} it`
     return [
       {

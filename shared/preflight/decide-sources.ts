@@ -114,6 +114,11 @@ export const decideSources = <File extends SourcedFile>(
     ...checkAccess(manifest, context),
     ...git.problems,
   ]
+  const indispensable = new Set(
+    HUBS.filter((kind) =>
+      refusals.some(({ cause, severity }) => cause === tokenCause(kind) && severity === 'error'),
+    ),
+  )
   const neededBy = new Map(
     HUBS.map((kind) => [
       kind,
@@ -129,7 +134,7 @@ export const decideSources = <File extends SourcedFile>(
     later: laterOf(manifest, facts),
     problems: [
       ...checkSecrets(manifest, { ...secrets, neededBy: withTokens(secrets.missing, { neededBy, facts }) }),
-      ...checkTokens(facts, { required: manifest.secrets.required, neededBy }),
+      ...checkTokens(facts, { required: manifest.secrets.required, neededBy, indispensable }),
       ...foldCauses(refusals.filter(({ cause }) => cause === undefined || !ofTokens.has(cause))),
     ],
     unchecked: [
@@ -139,16 +144,30 @@ export const decideSources = <File extends SourcedFile>(
           ? [`${TOKEN_NAMES[kind]}: whether the hub accepts it (${fact.why})`]
           : []
       }),
-      ...files.flatMap(({ file }) =>
-        file.sizeBytes === null &&
-        !wanted.isProven(file) &&
-        file.from.some((one) => facts.sources.get(one)?.state === 'answers')
-          ? [`the size of ${file.to}: no source publishes it`]
-          : [],
-      ),
+      ...files.flatMap(({ file }) => (wanted.isProven(file) ? [] : unknownOf(file, { wanted, facts }))),
       ...git.unchecked,
     ],
   }
+}
+
+/** What only the bytes of a file are going to tell. */
+const unknownOf = (
+  file: SourcedFile,
+  { wanted, facts }: { readonly wanted: { readonly manifest: Manifest }; readonly facts: SourceFacts },
+): readonly string[] => {
+  const answers = file.from.flatMap((reference) => {
+    const fact = facts.sources.get(reference)
+    return fact?.state === 'answers' ? [fact] : []
+  })
+  if (answers.length === 0) return []
+  const said = wanted.manifest.downloads.find((one) => 'to' in one && one.to === file.to)
+  const isSaid = said !== undefined && 'to' in said && said.sha256 !== undefined
+  return [
+    ...(file.sizeBytes === null ? [`the size of ${file.to}: no source publishes it`] : []),
+    ...(isSaid && answers.every(({ sha256 }) => sha256 === null)
+      ? [`the sha256 of ${file.to}: no source publishes one, so the bytes decide`]
+      : []),
+  ]
 }
 
 /** Files that a missing token keeps away belong to the problem of the token. */

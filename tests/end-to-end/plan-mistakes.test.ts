@@ -12,8 +12,9 @@ import { createServer } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { PlanRecord } from '../../shared/contract/records.ts'
+import type { PlanRecord, Problem } from '../../shared/contract/records.ts'
 import { makeRepository, serveRepositories } from '../agent/python/git-server.ts'
+import { runAgentctl } from '../support/agentctl.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
 import { STRANGER_TOKEN } from '../support/hub/hub-model.ts'
@@ -170,6 +171,42 @@ test('a manifest with planted mistakes yields exactly those problems in one run,
     'gated-too.safetensors',
   ])
   expect(problems.filter(({ at }) => at === undefined).map(({ subject }) => subject)).toEqual([])
+})
+
+test('mistakes of the manifest itself do not hide those of its sources: one run tells both, each with its line', async () => {
+  const path = join(home, 'both.yaml')
+  writeFileSync(
+    path,
+    `version: 1
+name: both
+models_root: /models
+downlods: []
+downloads:
+  - {to: a.safetensors, form: ["hf://o/r@main/a.safetensors"]}
+  - {to: b.safetensors, from: ["hf://o/r@main/nothing.safetensors"], optinal: true}
+  - {to: c.safetensors, from: ["hf://o/nothing@main/c.safetensors"]}
+processes:
+  web: {kind: comand, command: [sleep, "1"]}
+  other: {kind: command, command: [sleep, "1"], depends_on: [wbe]}
+`,
+  )
+  const env = { HF_ENDPOINT: hub.url, AGENT_ALLOW_HOSTS: hub.allowHosts.join(','), HF_TOKEN: STRANGER_TOKEN }
+  const local = await runAgentctl(['plan', '--local', '--json', path], { env })
+  const onTheBox = await agent.agentctl(['plan', '--json', path])
+  for (const ended of [local, onTheBox]) {
+    expect(ended.code).toBe(3)
+    const { error } = JSON.parse(ended.stdout) as { error: { code: string; problems: Problem[] } }
+    expect(error.code).toBe('invalid_manifest')
+    expect(error.problems.map(({ at, code }) => `${at?.line ?? 0} ${code}`)).toEqual([
+      '4 invalid_manifest',
+      '6 invalid_manifest',
+      '7 source_not_found',
+      '7 invalid_manifest',
+      '8 repository_not_found',
+      '10 invalid_manifest',
+      '11 invalid_manifest',
+    ])
+  }
 })
 
 /** Every path under a folder with its size, its mode and what is in it; not the agent's own journal. */
