@@ -261,9 +261,6 @@ describe.skipIf(missing !== undefined)(
       [{ spec: './local.whl' }, 'not_supported'],
       [{ spec: 'einops --index-url https://evil.example' }, 'requirement_invalid'],
       [{ spec: 'einops\n--index-url https://evil.example' }, 'requirement_invalid'],
-      [{ spec: '--index-url=https://evil.example' }, 'requirement_invalid'],
-      [{ spec: '-r https://evil.example/r.txt' }, 'requirement_invalid'],
-      [{ spec: '-e .' }, 'not_supported'],
       [{ spec: 'einops @ file:///etc/passwd' }, 'not_supported'],
       [{ spec: 'einops @ git+ext::sh -c "touch owned"' }, 'not_supported'],
     ])('T38: refuses %j by name (case 45)', async (entry, code) => {
@@ -271,6 +268,17 @@ describe.skipIf(missing !== undefined)(
       expect(plan.problems).toMatchObject([{ code, severity: 'error' }])
       expect(plan.changes).toEqual([])
     })
+
+    // As python install sends them, past the manifest's own schema.
+    test.each(['--index-url=https://evil.example', '-r https://evil.example/r.txt', '-e .', '--pre'])(
+      'T38: refuses the option %s in the place of a requirement',
+      async (spec) => {
+        const wanted = { ...world.request(), install: [{ spec, no_deps: false }] }
+        const plan = await planPython(wanted, world.context)
+        expect(plan.problems).toMatchObject([{ severity: 'error' }])
+        expect(plan.changes).toEqual([])
+      },
+    )
 
     test('has the same digest for the same wishes, and another for others', async () => {
       const [first, second, other] = [
