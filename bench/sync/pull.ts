@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -122,7 +122,8 @@ const createSide = ({ server, agentd, folder, source, name, port }: Side) => {
       child.kill('SIGKILL')
       await ended
     },
-    scp: (): void => {
+    // Not synchronous: the relay works in this process.
+    scp: async (): Promise<void> => {
       withoutOld()
       const args = ['-q', '-r', '-P', String(port), '-F', join(server.folder, 'ssh_config')]
       const known = [
@@ -134,10 +135,9 @@ const createSide = ({ server, agentd, folder, source, name, port }: Side) => {
         'LogLevel=ERROR',
       ]
       const user = server.target.split('@')[0] ?? ''
-      execFileSync('scp', [...args, ...known, `${user}@127.0.0.1:${join(source, name)}`, to], {
-        env: server.env,
-        stdio: ['ignore', 'ignore', 'inherit'],
-      })
+      const from = `${user}@127.0.0.1:${join(source, name)}`
+      const { code, stderr } = await runProgram(['scp', ...args, ...known, from, to], { env: server.env })
+      if (code !== 0) throw new Error(`scp exited with ${code}: ${stderr}`)
     },
   }
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFailed, onTestFinished, test } from 'vitest'
 import type { StatusRecord } from '../../../shared/contract/records.ts'
 import type { AgentProcess } from '../../support/agent-process.ts'
 import { makeHome, removeHome, startAgent } from '../../support/agent-process.ts'
@@ -36,6 +36,7 @@ test.skipIf(skipped)(
       await server.close()
       await removeHome(home)
     })
+    onTestFailed(() => console.error(`seed ${SEED}`, world.log().slice(-4_000)))
     writeFileSync(join(home, 'soak.yaml'), manifestOf(home, server.url))
     await world.startAgent()
     const applied = await world.agentctl(['apply', join(home, 'soak.yaml')])
@@ -58,7 +59,8 @@ test.skipIf(skipped)(
     expect(await trainer.ended).toBe(0)
     expect(Math.min(kills.agent, kills.rclone, kills.client), JSON.stringify(kills)).toBeGreaterThan(0)
     await until(async () => (await world.agentctl(['sync', '--now'])).code === 0)
-    expect(await world.sync()).toMatchObject({ pendingFiles: 0, problem: null })
+    // A warning of one that was removed before it could be copied may stand.
+    expect(await world.sync()).toMatchObject({ pendingFiles: 0, consecutiveFailures: 0 })
 
     const versions = readVersions(journal)
     expect(versions.length).toBeGreaterThan(CHECKPOINTS * 0.9)
@@ -87,7 +89,7 @@ test.skipIf(skipped)(
     for (const name of readdirSync(laptop).filter((one) => /^checkpoint-\d+$/.test(one)))
       expect(whole(join(laptop, name), name), `${name} on the laptop, seed ${SEED}`).toBe(true)
   },
-  300_000,
+  600_000,
 )
 
 const manifestOf = (home: string, url: string): string => `version: 1
@@ -128,6 +130,7 @@ const createWorld = (home: string) => {
       laptop = to
       startClient()
     },
+    log: (): string => agent?.log() ?? '',
     agentctl: (args: readonly string[]) => agent!.agentctl(args),
     sync: async (): Promise<StatusRecord['sync'][number] | undefined> => {
       const { stdout, code } = await agent!.agentctl(['status', '--json'])
