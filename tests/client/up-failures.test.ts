@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from 'vitest'
 import { EXIT } from '../../shared/contract/errors.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
@@ -129,6 +130,39 @@ describe.concurrent('no stray after a failed up', () => {
     expect(stderr).toContain('is gone: read back')
     expect(code).toBe(EXIT.interrupted)
     expect(world.fake.ledger.existing()).toEqual([])
+  })
+
+  test('kill -9 in between: boxes shows the stray, and down ends it', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const running = startAgentctl(['up', world.file, '--yes'], { env: world.env })
+    await running.printed('is loading')
+    running.child.kill('SIGKILL')
+    await running.ended
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
+    const listed = await runAgentctl(['boxes'], { env: world.env })
+    expect(listed.stderr).toContain(
+      'warning: vast 1000001: a stray: the agentctl up that made it ended without it',
+    )
+    expect(listed.stderr).toContain('agentctl down 1000001 --destroy')
+    const { code, stderr } = await runAgentctl(['down', '1000001', '--destroy'], { env: world.env })
+    expect(code, stderr).toBe(EXIT.done)
+    expect(world.fake.ledger.existing()).toEqual([])
+    expect(records(world)).toEqual([])
+  })
+
+  test('kill -9 before the provider has answered: the label on record finds what was made', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const running = startAgentctl(['up', world.file, '--yes'], { env: world.env })
+    while (!running.stderr().includes('renting offer')) await delay(5)
+    running.child.kill('SIGKILL')
+    await running.ended
+    const record = JSON.parse(records(world)[0] ?? '{}') as { label: string }
+    // Whether the call had left already or not, the list tells what there is, and nothing else bills.
+    const { stdout } = await runAgentctl(['boxes', '--json'], { env: world.env })
+    const { boxes } = JSON.parse(stdout) as { boxes: { id: string; label: string; warning: string }[] }
+    expect(boxes.map(({ id }) => id)).toEqual(world.fake.ledger.existing())
+    for (const box of boxes)
+      expect(box).toMatchObject({ label: record.label, warning: expect.stringContaining('stray') as string })
   })
 
   test('--keep: the box stays, and how to give it back is said', async () => {
