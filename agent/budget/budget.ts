@@ -104,6 +104,7 @@ export const createBudget = (deps: BudgetDeps) => {
     /** Takes over the limits of a manifest, from now on. */
     configure: (planned: PlannedBudget): void => {
       account.configure(planned)
+      guard.wake()
     },
 
     /**
@@ -157,6 +158,7 @@ export const createBudget = (deps: BudgetDeps) => {
     extend: (by: Extension): BudgetRow['state'] => {
       account.beat()
       account.extend(by)
+      guard.wake()
       return stateOf()
     },
 

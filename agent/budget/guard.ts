@@ -4,17 +4,16 @@ import type { FlushRecord } from '../../shared/contract/records.ts'
 import type { Report } from '../../shared/contract/events.ts'
 import type { Instance } from '../../shared/providers/provider.ts'
 import type { Clock } from '../platform/clock.ts'
-import { errorText } from '../platform/files.ts'
 import type { Log } from '../platform/log.ts'
 import type { Account } from './account.ts'
 import type { Evidence } from './evidence.ts'
 import { gatherBusy, SYNC } from './evidence.ts'
+import { runFinalSync } from './final-sync.ts'
 import type { IdleWindow } from './idle.ts'
 import { idleForMs, lookAgain, NOT_LOOKED } from './idle.ts'
 import type { StopReason } from './memory.ts'
 import type { OwnBox } from './own-box.ts'
 import { isStillStopped, noWayToStop, stopOnce } from './stop-box.ts'
-import { within } from './within.ts'
 
 export type GuardDeps = {
   readonly account: Account
@@ -34,10 +33,6 @@ const LOOK_EVERY_MS = 30_000
 const LOOK_SOON_MS = 10_000
 /** From the announcement to the final sync: the time to object. */
 const ANNOUNCE_MS = 5 * 60_000
-const FLUSH_MS = 3 * 60_000
-const SHORTEST_FLUSH_MS = 15_000
-/** A hung final sync is left behind this much later. */
-const FLUSH_SPARE_MS = 10_000
 /** After a boot nobody is stopped for idleness; after a stop of our own, not for a limit either. */
 const GRACE_MS = 15 * 60_000
 const RETRY_MS = [5_000, 15_000, 30_000, 60_000] as const
@@ -62,6 +57,7 @@ export const createGuard = (deps: GuardDeps) => {
   let idleStopAtUptimeMs: number | null = null
   let toldIdle = false
   let told = { message: '', atMs: 0 }
+  let woken = Promise.withResolvers<undefined>()
 
   const look = async (signal: AbortSignal, evidence = deps.evidence): Promise<void> => {
     const busy = await gatherBusy(evidence, { clock, signal })
@@ -167,47 +163,26 @@ export const createGuard = (deps: GuardDeps) => {
       }
       const leftMs = (stopAtUptimeMs() ?? 0) - account.now().uptimeMs
       if (leftMs <= 0) return true
-      await clock.sleep(Math.min(leftMs, LOOK_SOON_MS), signal)
+      await nap(Math.min(leftMs, LOOK_SOON_MS), signal)
     }
   }
 
-  /** Copies what can be copied, until its deadline or until something speaks against the stop. */
   const flush = async (reason: StopReason, signal: AbortSignal): Promise<void> => {
     state = 'stopping'
     // However often the agent dies meanwhile, the final sync is over at its own time.
-    const lateMs = account.now().uptimeMs - (stopAtUptimeMs() ?? account.now().uptimeMs)
-    const deadlineMs = Math.max(SHORTEST_FLUSH_MS, FLUSH_MS - lateMs)
-    report({
-      type: 'budget.stopping',
-      subject: 'budget',
-      data: { reason, finalSyncSeconds: deadlineMs / 1000 },
-    })
+    const { uptimeMs } = account.now()
+    const lateMs = uptimeMs - (stopAtUptimeMs() ?? uptimeMs)
+    await runFinalSync({ reason, lateMs }, { ...deps, signal, objection: (one) => objection(reason, one) })
+  }
+
+  /** As sleep, but over at once when the budget changes. */
+  const nap = async (ms: number, signal: AbortSignal): Promise<void> => {
     const over = new AbortController()
-    const both = AbortSignal.any([signal, over.signal])
-    const lookOn = async (): Promise<void> => {
-      while (!isAborted(both)) {
-        await clock.sleep(LOOK_SOON_MS, both)
-        const against = await objection(reason, both)
-        if (against !== undefined) over.abort(new AgentError('cancelled', against))
-      }
-    }
-    const looking = lookOn().catch(() => undefined)
     try {
-      const { stored, left, leftBytes, problems } = await within(
-        (one) => deps.flush({ deadlineMs, signal: one }),
-        { ms: deadlineMs + FLUSH_SPARE_MS, what: 'the final sync', clock, signal: both },
-      )
-      const data = { stored: stored.length, leftBytes, left: left.slice(0, 20), problems }
-      report({ type: 'budget.final-sync', subject: 'budget', data })
-    } catch (error) {
-      signal.throwIfAborted()
-      report({ type: 'budget.final-sync', subject: 'budget', data: { failed: errorText(error) } })
-      // The box is stopped, not destroyed: what was not copied stays on its disk, and money does not.
-      if (!over.signal.aborted)
-        log.error('the final sync failed; the box is stopped nevertheless', { error: errorText(error) })
+      await Promise.race([clock.sleep(ms, AbortSignal.any([signal, over.signal])), woken.promise])
     } finally {
-      over.abort(new AgentError('cancelled', 'the final sync is over'))
-      await looking
+      woken = Promise.withResolvers()
+      over.abort(new AgentError('cancelled', 'woken'))
     }
   }
 
@@ -260,6 +235,8 @@ export const createGuard = (deps: GuardDeps) => {
     /** Why the box is not idle, and for how long it is. */
     idle: () => idle,
     stopAtUptimeMs,
+    /** The budget has changed: it is looked at now. */
+    wake: (): void => woken.resolve(undefined),
 
     run: async (signal: AbortSignal): Promise<void> => {
       idle = NOT_LOOKED
@@ -271,7 +248,7 @@ export const createGuard = (deps: GuardDeps) => {
         }
         const reason = await findDue(signal)
         if (reason === null) {
-          await clock.sleep(LOOK_EVERY_MS, signal)
+          await nap(LOOK_EVERY_MS, signal)
           continue
         }
         if (!(await announce(reason, signal))) continue
@@ -288,6 +265,3 @@ export const createGuard = (deps: GuardDeps) => {
     },
   }
 }
-
-/** Behind a function, so that the compiler does not take the loop's condition for still true. */
-const isAborted = (signal: AbortSignal): boolean => signal.aborted
