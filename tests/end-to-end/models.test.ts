@@ -1,8 +1,10 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { ModelRow, RunRecord } from '../../shared/contract/records.ts'
+import type { ModelRow, Problem, RunRecord } from '../../shared/contract/records.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
+import { startAgentctl } from '../support/agentctl.ts'
+import type { Fault } from '../support/hub/faults.ts'
 import { COMMIT } from '../support/hub/hub-model.ts'
 import { startHub } from '../support/hub/hub.ts'
 import { sha256OfFile } from '../support/sha256-of-file.ts'
@@ -78,6 +80,75 @@ test('agentctl pull and models verify on a real box; then it comes up again with
     const run = await lastRun()
     expect(run?.problems).toMatchObject([{ code: 'source_unavailable', severity: 'warning' }])
     expect(run?.problems[0]?.message).toContain(`its files at commit ${COMMIT.slice(0, 12)} are here`)
+  } finally {
+    await agent.kill('SIGTERM')
+    await hub.close()
+    await removeHome(home)
+  }
+})
+
+test('case 44: of six files the fifth is gated: all of it is refused before the first byte, and the file is named', async () => {
+  const home = makeHome()
+  const names = [1, 2, 3, 4, 5, 6].map((number) => `file-${number}.safetensors`)
+  const hub = await startHub({
+    files: names.map((path, index) => ({
+      repo: index === 4 ? 'owner/gated' : repo,
+      path,
+      sizeBytes: 1_000_000,
+      gated: index === 4,
+    })),
+  })
+  const manifest = join(home, 'box.yaml')
+  const downloads = names.map((name, index) => {
+    const source = `hf://${index === 4 ? 'owner/gated' : repo}@main/${name}`
+    return `  - {to: ${name}, from: ["${source}"]}`
+  })
+  writeFileSync(
+    manifest,
+    `version: 1\nname: six\nmodels_root: ${home}/models\ndownloads:\n${downloads.join('\n')}\n`,
+  )
+  const env = { HF_ENDPOINT: hub.url, AGENT_ALLOW_HOSTS: hub.allowHosts.join(',') }
+  const agent = await startAgent({ home, env })
+  try {
+    const applied = await agent.agentctl(['apply', manifest, '--json'])
+    expect(applied.code).toBe(3)
+    const { error } = JSON.parse(applied.stdout) as { error: { problems: Problem[] } }
+    expect(error.problems.filter(({ severity }) => severity === 'error')).toMatchObject([
+      { code: 'gated', subject: 'file-5.safetensors' },
+    ])
+    expect(hub.sentBytes('cdn')).toBe(0)
+    expect(existsSync(join(home, 'models'))).toBe(false)
+  } finally {
+    await agent.kill('SIGTERM')
+    await hub.close()
+    await removeHome(home)
+  }
+})
+
+test('Ctrl-C ends a pull with 130 and stops the transfer; the next pull fetches only the rest', async () => {
+  const home = makeHome()
+  const path = 'a.safetensors'
+  const slow: Fault = { at: 'cdn', does: { kind: 'slow', bytesPerSecond: 4_000_000 } }
+  const hub = await startHub({ files: [{ repo, path, sizeBytes: 64_000_000, faults: [slow] }] })
+  const env = { HF_ENDPOINT: hub.url, AGENT_ALLOW_HOSTS: hub.allowHosts.join(',') }
+  const agent = await startAgent({ home, env })
+  const to = join(home, 'mine', path)
+  const args = ['pull', `hf://${repo}@main/${path}`, '--to', to]
+  try {
+    const pulling = startAgentctl(args, { env: { ...env, AGENT_HOME: home, HOME: home } })
+    await expect.poll(() => hub.sentBytes('cdn'), { timeout: 60_000 }).toBeGreaterThan(8_000_000)
+    pulling.child.kill('SIGINT')
+    const ended = await pulling.ended
+    expect(ended.code).toBe(130)
+    expect(ended.stderr).toContain('Pull it again: what came is kept')
+    // The box lets go: no connection is left, and the claim of the destination is given back.
+    await expect.poll(() => existsSync(`${to}.part.claim`), { timeout: 60_000 }).toBe(false)
+    expect(existsSync(`${to}.part.json`)).toBe(true)
+    hub.file(path).faults.length = 0
+    const before = hub.sentBytes('cdn')
+    expect(await agent.agentctl(args)).toMatchObject({ code: 0 })
+    expect(hub.sentBytes('cdn') - before).toBeLessThan(64_000_000)
+    expect(await sha256OfFile(to)).toBe(hub.file(path).content.sha256)
   } finally {
     await agent.kill('SIGTERM')
     await hub.close()
