@@ -7,6 +7,7 @@ import { contextsFile, readContexts } from './context/contexts.ts'
 import type { Box } from './context/resolve-box.ts'
 import { resolveBox } from './context/resolve-box.ts'
 import { targetText } from './context/target.ts'
+import { sshKeys } from './doctor-keys.ts'
 import { asAgentError } from './exit.ts'
 import { VERSION } from '../shared/version.ts'
 import { versionNote } from './version.ts'
@@ -24,6 +25,7 @@ export const examine = async (call: Call): Promise<Finding[]> => {
     await contextList(environment),
     await contextsMode(environment),
     await sshProgram(environment),
+    await sshKeys(environment),
     ...(await box(call)),
   ]
 }
