@@ -97,8 +97,8 @@ export const connectionOptions = ({ target, places }: SshContext): string[] => [
     BatchMode: 'yes',
     ConnectTimeout: '15',
     // A dead network is noticed within 45 s.
-    ServerAliveInterval: '15',
-    ServerAliveCountMax: '3',
+    ServerAliveInterval: '10',
+    ServerAliveCountMax: '2',
     // The first contact tells the box's key; from then on no other is taken, of whatever kind.
     StrictHostKeyChecking: hasKey(places.knownHosts) ? 'yes' : 'accept-new',
     UserKnownHostsFile: `"${places.knownHosts.replaceAll('%', '%%')}"`,
