@@ -49,15 +49,18 @@ test('incident B10: prompts that could not be generated are never replaced silen
   const make = { command: ['python3', 'make_prompts.py'], count: 1 }
   const failed = await applyCosmos({ ...spec, variants: make })
   expect(failed.state).toBe('failed')
-  expect(failed.problems[0]?.message).toContain('the language model did not answer')
+  // Beside it stands what else this machine lacks: ffmpeg, perhaps.
+  expect(failed.problems.map(({ message }) => message).join('\n')).toContain(
+    'the language model did not answer',
+  )
   expect(readdirSync(working_dir)).not.toContain('out')
 
   const fallback = join(working_dir, 'spare.json')
   const degraded = await applyCosmos({ ...spec, variants: { ...make, fallback } })
-  expect(degraded).toMatchObject({
-    state: 'degraded',
-    problems: [{ code: 'variants_failed', severity: 'warning', subject: 'enrich.variants' }],
-  })
+  expect(degraded.state).toBe('degraded')
+  expect(degraded.problems).toContainEqual(
+    expect.objectContaining({ code: 'variants_failed', severity: 'warning', subject: 'enrich.variants' }),
+  )
   expect((await agent.agentctl(['wait', 'enrich'])).code).toBe(0)
   expect(await status()).toMatchObject({ healthy: false, run: { state: 'degraded' } })
 })
