@@ -30,7 +30,7 @@ describe.skipIf(skip)(`up on an image without the agent (${noRentedBox ?? 'a rea
       [
         'release=$(dirname "$(dirname "$(readlink -f "$0")")")',
         'ln -sfn "$release" "$(dirname "$release")/current"',
-        'setsid "$release/bin/agentd" >/dev/null 2>&1 </dev/null &',
+        'setsid "$release/bin/agentd" --home "$AGENT_HOME" >/dev/null 2>&1 </dev/null &',
       ].join('\n'),
     )
     const archive = join(box.server.folder, 'release.tar.gz')
