@@ -30,15 +30,26 @@ export const parseRecord = (text: string): RecordEntry[] =>
 /** Compiled files are made again by whoever runs them; their size and hash say nothing. */
 export const isCompiled = (path: string): boolean => path.endsWith('.pyc')
 
+/** So many files are looked at side by side: Node's own pool is smaller. */
+const SIDE_BY_SIDE = 64
+
 /** What is wrong with the files of a dist: the first that has not the size its RECORD says. */
 export const damageOf = async (dist: Dist): Promise<string | undefined> => {
-  for (const { path, sizeBytes } of await readDistRecord(dist)) {
-    if (sizeBytes === null || isCompiled(path)) continue
-    const size = await stat(join(dist.location, path)).then(
-      (stats) => stats.size,
-      () => undefined,
+  const entries = (await readDistRecord(dist)).filter(
+    ({ path, sizeBytes }) => sizeBytes !== null && !isCompiled(path),
+  )
+  for (let at = 0; at < entries.length; at += SIDE_BY_SIDE) {
+    const found = await Promise.all(
+      entries.slice(at, at + SIDE_BY_SIDE).map(async ({ path, sizeBytes }) => {
+        const size = await stat(join(dist.location, path)).then(
+          (stats) => stats.size,
+          () => undefined,
+        )
+        return size === sizeBytes ? undefined : `${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`
+      }),
     )
-    if (size !== sizeBytes) return `${path} has ${size ?? 'no'} bytes instead of ${sizeBytes}`
+    const damage = found.find((one) => one !== undefined)
+    if (damage !== undefined) return damage
   }
   return undefined
 }

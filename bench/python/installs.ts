@@ -59,6 +59,7 @@ export const measureInstalls = (
       const env = join(world.folder, `plain-${round}`)
       spawnSync(world.interpreter, ['-m', 'venv', '--system-site-packages', '--without-pip', env])
       plain.push(pipMs(world, world.interpreter, '--prefix', env, '--ignore-installed', `bulk==${version}`))
+      const { base } = await world.plan()
       guarded.push(
         await timeMs(async () =>
           preparePython(
@@ -67,6 +68,8 @@ export const measureInstalls = (
           ),
         ),
       )
+      // Each round finds an overlay without the package, as plain pip does.
+      await takeBackInstall(base, { ...world.context, id: null })
     }
     return { guardedMs: median(guarded), plainMs: median(plain) }
   })

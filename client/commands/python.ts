@@ -99,7 +99,9 @@ export const pythonRollback: Command = {
   run: async (call) => {
     const answer = await (await call.api()).pythonRollback(call.args[0] ?? null)
     if (call.output.json) call.output.document(answer)
-    call.output.line(`taken back: ${answer.install.id}, and what came after it`)
+    const { id, changes } = answer.install
+    const names = changes.map(({ name, to }) => `${name} ${to}`).join(', ')
+    call.output.line(`taken back: ${id} (${names}), and whatever came after it`)
     return EXIT.done
   },
 }
