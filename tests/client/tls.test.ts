@@ -14,6 +14,7 @@ import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-p
 import type { AgentProcess } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
+import { enterPage } from '../support/enter-page.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 
 /* The real agentd on a TLS port, and the real agentctl from a machine that has no ssh. */
@@ -30,12 +31,19 @@ let agent: AgentProcess
 let pairing: { token: string; spkiPin: string; tlsPort: number }
 let env: Record<string, string>
 
-const start = (tokenHash = `injected0001:${HASH}:operate`) =>
-  startAgent({
+/** A killed agent leaves its socket behind, so the new one is waited for by its own word. */
+const start = async (tokenHash = `injected0001:${HASH}:operate`): Promise<AgentProcess> => {
+  const started = await startAgent({
     home,
     args: ['--listen', `tls://127.0.0.1:${port}`],
     env: { AGENT_TOKEN_HASH: tokenHash },
   })
+  while (!started.log().includes('agentd is ready')) {
+    if (started.child.exitCode !== null) throw new Error(started.log())
+    await delay(20)
+  }
+  return started
+}
 const address = () => `https://127.0.0.1:${port}`
 const agentctl = (...args: string[]) => runAgentctl(args, { env })
 const pair = (pin: string, name: string, input = JSON.stringify(pairing)) =>
@@ -197,9 +205,9 @@ test('attach and open work over TLS', async () => {
   onTestFinished(() => {
     open.child.kill('SIGKILL')
   })
-  await open.printed('/\n')
-  const [url = ''] = /http:\/\/127\.0\.0\.1:\d+\//.exec(open.stdout()) ?? []
-  expect(await (await fetch(`${url}hello`)).json()).toMatchObject({ url: '/hello' })
+  await open.printed('agentctl-open=')
+  const page = await enterPage(open.stdout())
+  expect(await (await page('/hello')).json()).toMatchObject({ url: '/hello' })
 })
 
 test('a token that the box was created with counts, and stays revoked once it was', async () => {

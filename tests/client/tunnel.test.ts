@@ -10,6 +10,7 @@ import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
+import { enterPage } from '../support/enter-page.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
@@ -181,12 +182,12 @@ describe.skipIf(noSshServer !== undefined)(
       onTestFinished(() => {
         open.child.kill('SIGKILL')
       })
-      await open.printed('/\n')
-      const [url = ''] = /http:\/\/127\.0\.0\.1:\d+\//.exec(open.stdout()) ?? []
-      expect(await (await fetch(`${url}hello`)).json()).toMatchObject({ url: '/hello' })
+      await open.printed('agentctl-open=')
+      const page = await enterPage(open.stdout())
+      expect(await (await page('/hello')).json()).toMatchObject({ url: '/hello' })
       // The page opens the connection again by itself.
       killMaster()
-      expect(await (await fetch(`${url}again`)).json()).toMatchObject({ url: '/again' })
+      expect(await (await page('/again')).json()).toMatchObject({ url: '/again' })
     })
 
     test('pairing again makes a new token, and the old one is worth nothing', async () => {
