@@ -96,7 +96,7 @@ export const connectionOptions = ({ target, places }: SshContext): string[] => [
     // Nobody is there to answer a question.
     BatchMode: 'yes',
     ConnectTimeout: '15',
-    // A dead network is noticed within 45 s.
+    // A dead network is noticed within 30 s.
     ServerAliveInterval: '10',
     ServerAliveCountMax: '2',
     // The first contact tells the box's key; from then on no other is taken, of whatever kind.
