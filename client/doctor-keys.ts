@@ -1,5 +1,5 @@
-import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { execFile } from 'node:child_process'
+import { stat } from 'node:fs/promises'
 import type { Environment } from './command.ts'
 import { readContexts } from './context/contexts.ts'
 
@@ -7,14 +7,13 @@ import { readContexts } from './context/contexts.ts'
 export const sshKeys = async (
   environment: Environment,
 ): Promise<{ readonly check: string; readonly detail: string; readonly fix: string | null }> => {
-  const folder = join(environment['HOME'] ?? '', '.ssh')
-  const keys = await keysIn(folder)
+  const keys = await keysOfSsh(environment)
   const open = keys.filter(({ mode }) => (mode & 0o077) !== 0).map(({ path }) => path)
   const hasAgent = Boolean(environment['SSH_AUTH_SOCK'])
   const detail = [...keys.map(({ path }) => path), ...(hasAgent ? ['an ssh agent'] : [])].join(', ')
   return {
     check: 'ssh keys',
-    detail: detail || `none in ${folder}, and no ssh agent`,
+    detail: detail || 'none, and no ssh agent',
     fix: await fixFor({ open, hasKey: keys.length > 0 || hasAgent, environment }),
   }
 }
@@ -29,18 +28,23 @@ const fixFor = async (found: {
   return 'Make a key with ssh-keygen -t ed25519, and give its public half to the provider of the box.'
 }
 
-const keysIn = async (
-  folder: string,
+/** The files that ssh itself would try, by its own and the user's configuration (`ssh -G`), that are there. */
+const keysOfSsh = async (
+  environment: Environment,
 ): Promise<readonly { readonly path: string; readonly mode: number }[]> => {
-  const names = await readdir(folder).catch(() => [])
+  const { PATH = '', HOME = '' } = environment
+  const settings = await new Promise<string>((resolve) => {
+    // Without ssh there are no keys of its; that it is missing is told by the check before.
+    execFile('ssh', ['-G', 'box'], { env: { PATH, HOME } }, (_, stdout) => resolve(stdout))
+  })
+  const paths = [...settings.matchAll(/^identityfile (.+)$/gm)].map(([, path = '']) =>
+    path.replace(/^~(?=\/)/, HOME),
+  )
   const found = await Promise.all(
-    names
-      .filter((name) => /^id_\w+$/.test(name))
-      .map(async (name) => {
-        const path = join(folder, name)
-        const stats = await stat(path).catch(() => undefined)
-        return stats?.isFile() === true ? [{ path, mode: stats.mode }] : []
-      }),
+    paths.map(async (path) => {
+      const stats = await stat(path).catch(() => undefined)
+      return stats?.isFile() === true ? [{ path, mode: stats.mode }] : []
+    }),
   )
   return found.flat()
 }

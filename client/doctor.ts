@@ -15,7 +15,7 @@ import { versionNote } from './version.ts'
 /** One look at this machine's set-up; `fix` is null when nothing is wrong. */
 export type Finding = { readonly check: string; readonly detail: string; readonly fix: string | null }
 
-const OLDEST_NODE = 24
+const OLDEST_NODE = 22
 
 /** Every check, each with what to do where it fails. Never throws for what it finds. */
 export const examine = async (call: Call): Promise<Finding[]> => {
@@ -35,10 +35,7 @@ const nodeVersion = (): Finding => {
   return {
     check: 'node',
     detail: process.versions.node,
-    fix:
-      major >= OLDEST_NODE
-        ? null
-        : `Run agentctl with Node ${OLDEST_NODE} or newer; its own package brings one.`,
+    fix: major >= OLDEST_NODE ? null : `Run agentctl with Node ${OLDEST_NODE} or newer.`,
   }
 }
 
