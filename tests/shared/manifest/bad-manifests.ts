@@ -284,7 +284,7 @@ export const BAD_MANIFESTS: readonly BadManifest[] = [
     code: 'invalid_manifest',
     subject: 'job',
     message: 'unknown key “port” in processes.job (line 4)',
-    hint: 'Known here: kind, working_dir, command, restart, ready, expect_outputs, stall_after, env, user, stop, retries, depends_on.',
+    hint: 'Known here: kind, working_dir, command, restart, ready, expect_outputs, stall_after, env, unsafe_env, user, stop, retries, depends_on.',
   },
   {
     title: 'a key of the provisioning format',
