@@ -63,8 +63,10 @@ try {
   console.log(
     `an empty node     ${median(empty).toFixed(0)} ms; ratio ${(median(status) / median(empty)).toFixed(1)}`,
   )
+  const megabytes = statm(pid) / 1e6
+  const verdict = megabytes <= 90 && cpuPercent <= 0.5 ? 'PASS' : 'MISS'
   console.log(
-    `agentd idle       ${(statm(pid) / 1e6).toFixed(0)} MB resident (limit 100 MB), ${cpuPercent.toFixed(1)} % of a core`,
+    `agentd idle       ${megabytes.toFixed(0)} MB resident, ${cpuPercent.toFixed(1)} % of a core (limits 90 MB, 0.5 %) ${verdict}`,
   )
   await measureTls()
   if (noSshServer === undefined) await measureSsh()
