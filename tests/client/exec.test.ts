@@ -90,6 +90,12 @@ test('a client follows its command over a restart of the agent, and misses nothi
   expect(await running.ended).toMatchObject({ code: 0, stdout: '1\n2\n3\n4\n5\n6\n' })
 })
 
+test('what a command prints first after a silence is followed from its first byte', async () => {
+  const script = 'sleep 2; echo first; sleep 1; echo second'
+  const running = startAgentctl(['exec', '--', 'sh', '-c', script], { env: env() })
+  expect(await running.ended).toMatchObject({ code: 0, stdout: 'first\nsecond\n' })
+})
+
 test('a token for operating may not run commands', async () => {
   const { stdout } = await agent.agentctl(['token', 'create', 'ci', '--scope', 'operate', '--json'])
   const token = /"token":"([0-9a-f]+\.[^"]+)"/.exec(stdout)?.[1] ?? ''

@@ -78,8 +78,9 @@ export const processRoutes = (box: Box) =>
           signal: AbortSignal.any([c.req.raw.signal, abort.signal]),
         })
         const chunks = output[Symbol.asyncIterator]()
+        const first = chunks.next()
         // The first chunk is asked for before the answer begins, so that an unknown process is still a 404.
-        const ready = await Promise.race([chunks.next(), nothingYet(query.follow)])
+        const ready = await Promise.race([first, nothingYet(query.follow)])
         c.header('content-type', 'text/plain; charset=utf-8')
         // A quiet process has no first byte yet; what it prints begins where the reader asked to go on.
         const offset = ready && !ready.done ? ready.value.offset : query.since ? undefined : (query.from ?? 0)
@@ -88,10 +89,7 @@ export const processRoutes = (box: Box) =>
           out.onAbort(() => abort.abort())
           const strip = box.processes.createStripper()
           const write = (bytes: Uint8Array) => out.write(query.raw ? bytes : strip.push(bytes))
-          if (ready && !ready.done) await write(ready.value.bytes)
-          if (!ready?.done)
-            for (let next = await chunks.next(); !next.done; next = await chunks.next())
-              await write(next.value.bytes)
+          for (let next = await first; !next.done; next = await chunks.next()) await write(next.value.bytes)
           if (!query.raw) await out.write(strip.end())
         })
       },
