@@ -23,6 +23,8 @@ export type Extension = { readonly ms: number } | { readonly usd: number }
 export const createAccount = (deps: {
   readonly store: BudgetStore
   readonly readMoment: () => Moment
+  /** What the box was rented for; null where that is not known. */
+  readonly rentedUsdPerHour: () => number | null
   readonly report: Report
   readonly log: Log
 }) => {
@@ -40,7 +42,7 @@ export const createAccount = (deps: {
     }
   }
   const prices = (): Prices => ({
-    running: memory.prices.running ?? planned?.usdPerHour ?? null,
+    running: memory.prices.running ?? deps.rentedUsdPerHour() ?? planned?.usdPerHour ?? null,
     stopped: memory.prices.stopped,
   })
   const stretchesUntil = (now: Moment): BudgetMemory['stretches'] =>

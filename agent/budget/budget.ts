@@ -18,7 +18,7 @@ import { mostUsed } from './limits.ts'
 import type { BudgetStore } from './memory.ts'
 import type { PlannedBudget } from './planned-budget.ts'
 import type { OwnBox, OwnBoxDeps } from './own-box.ts'
-import { createFindOwnBox } from './own-box.ts'
+import { createFindOwnBox, rentedUsdPerHour } from './own-box.ts'
 import { within } from './within.ts'
 
 export type BudgetDeps = {
@@ -46,7 +46,10 @@ const PRICE_MS = 30_000
 /** What the box costs, how much of it is allowed, and the end when that is used up or nobody uses the box. */
 export const createBudget = (deps: BudgetDeps) => {
   const { clock, log } = deps
-  const account = createAccount(deps)
+  const account = createAccount({
+    ...deps,
+    rentedUsdPerHour: () => rentedUsdPerHour(deps.own.lookup),
+  })
   const findOwnBox = createFindOwnBox(deps.own)
   const findBox = () => findOwnBox(account.planned())
   const guard = createGuard({ ...deps, account, box: findBox })

@@ -2,7 +2,7 @@ import { basename } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { createCommandControl } from '../../shared/providers/command.ts'
 import type { RunStatus } from '../../shared/providers/command.ts'
-import { findOwnInstance } from '../../shared/providers/places.ts'
+import { findOwnInstance, RATE_VARIABLE } from '../../shared/providers/places.ts'
 import type { OwnInstance } from '../../shared/providers/places.ts'
 import type { InstanceControl, ProviderClock } from '../../shared/providers/provider.ts'
 import type { Send } from '../../shared/providers/send-request.ts'
@@ -77,3 +77,9 @@ const runStatus =
       throw new AgentError('provider_failed', `${basename(name)} took longer than ${COMMAND_MS / 1000} s`)
     return exitCode ?? 1
   }
+
+/** What the box was rented for, as `agentctl up` told it; null where something else rented it. */
+export const rentedUsdPerHour = (lookup: OwnBoxDeps['lookup']): number | null => {
+  const price = Number(lookup(RATE_VARIABLE))
+  return price > 0 && Number.isFinite(price) ? price : null
+}

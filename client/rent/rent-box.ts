@@ -1,5 +1,6 @@
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import { RATE_VARIABLE } from '../../shared/providers/places.ts'
 import type { Provider } from '../../shared/providers/provider.ts'
 import type { Call } from '../command.ts'
 import { forgetContext } from '../context/forget-context.ts'
@@ -114,7 +115,7 @@ const createBox = async (
       label: box.current.label,
       image: order.image,
       diskBytes: order.wanted.diskBytes,
-      env,
+      env: { ...env, [RATE_VARIABLE]: String(offer.usdPerHour) },
       onStart: ON_START,
       bidUsdPerHour: order.interruptible ? offer.usdPerHour : null,
     },

@@ -49,3 +49,6 @@ export const findOwnInstance = (
     find('runpod', { id: 'RUNPOD_POD_ID', keys: ['RUNPOD_API_KEY'] })
   )
 }
+
+/** What `agentctl up` pays for the box, in US dollars an hour: a box's own key may not read its price. */
+export const RATE_VARIABLE = 'AGENT_USD_PER_HOUR'

@@ -72,6 +72,9 @@ sync:
       expect(box.fake.calls.find(({ kind }) => kind === 'create')?.path).toBe('/api/v0/asks/502/')
       expect(machine()).toMatchObject({ env: { MY_KEY: SECRET, HF_TOKEN: 'hf_other' }, diskGb: 100 })
       expect(machine().env['NOT_THERE']).toBeUndefined()
+      // The box’s own key may not read its price, so the box is told what it was rented for.
+      const budget = await box.agentctl(['budget', '--json', '--context', 'train'])
+      expect(JSON.parse(budget.stdout)).toMatchObject({ budget: { rateUsdPerHour: 0.4 } })
       expect(machine().label).toMatch(/^gpu-agent-train-[0-9a-f]{6}$/)
       const steps = ['is running', 'waiting for ssh', 'waiting for the agent', 'paired with', 'has begun']
       for (const step of steps) expect(stderr).toContain(step)

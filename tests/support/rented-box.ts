@@ -80,7 +80,14 @@ export const startRentedBox = async (
       agent = undefined
       if (isDestroyed) await removeHome(box)
     })
-  const fake = await startProviders({
+  /** What the provider itself puts into a machine: its name, and a key for this machine alone. */
+  const ownKey = ({ id, provider }: { id: string; provider: string }): Readonly<Record<string, string>> => {
+    const { VAST_ENDPOINT = '', RUNPOD_ENDPOINT = '' } = fake.environment
+    return provider === 'vast'
+      ? { CONTAINER_ID: id, CONTAINER_API_KEY: `instance-key-${id}`, VAST_ENDPOINT }
+      : { RUNPOD_POD_ID: id, RUNPOD_API_KEY: `instance-key-${id}`, RUNPOD_ENDPOINT }
+  }
+  const fake: ProviderServer = await startProviders({
     intervals: false,
     ...options,
     behaviour: {
@@ -88,9 +95,9 @@ export const startRentedBox = async (
       addresses: doors.map(({ port }) => ({ host: '127.0.0.1', port })),
       ...options.behaviour,
     },
-    onState: ({ state, env, starts }) => {
+    onState: ({ id, provider, state, env, starts }) => {
       if (state === 'stopped' && starts < doors.length) doors[starts - 1]?.close()
-      if (state === 'running') void begin(env)
+      if (state === 'running') void begin({ ...env, ...ownKey({ id, provider }) })
       if (state === 'gone' || state === 'stopped') void end(state === 'gone')
     },
   })
