@@ -67,7 +67,8 @@ test.skipIf(!isRoot)(
   },
 )
 
-const canLoop = isRoot && has('mkfs.ext4') && existsSync('/sys/fs/ext4')
+const canLoop =
+  isRoot && has('mkfs.ext4') && existsSync('/sys/fs/ext4') && spawnSync('losetup', ['--find']).status === 0
 test.skipIf(!canLoop)(
   'T21: on a file system that went read-only the agent answers, and what would change it is refused (needs root, ext4 and loop devices)',
   async () => {
