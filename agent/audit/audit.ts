@@ -5,8 +5,8 @@ import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { HostRecord } from '../../shared/contract/records.ts'
 import { formatSize } from '../../shared/contract/units.ts'
+import { CLOCK_TOLERANCE_MS } from '../../shared/preflight/watch-clock.ts'
 import type { Clock } from '../platform/clock.ts'
-import { CLOCK_TOLERANCE_MS } from './check-clock.ts'
 import { checkListeners } from './check-listeners.ts'
 import { checkModes } from './check-modes.ts'
 import { findExposedSecrets } from './find-exposed-secrets.ts'
@@ -181,9 +181,9 @@ const clockPart = (skewMs: number | null): Part | { readonly name: 'clock'; read
   const seconds = Math.round(Math.abs(skewMs) / 1000)
   const summary =
     Math.abs(skewMs) < CLOCK_TOLERANCE_MS
-      ? 'right to the minute'
+      ? 'right to a few minutes'
       : `${seconds} s ${skewMs > 0 ? 'ahead' : 'behind'}`
-  const error = new AgentError('clock_wrong', `the clock of the box is ${summary}`)
+  const error = new AgentError('clock_skewed', `the clock of the box is ${summary}`)
   const problems = Math.abs(skewMs) < CLOCK_TOLERANCE_MS ? [] : [problemFrom(error, 'clock')]
   return { name: 'clock', summary, problems }
 }

@@ -1,6 +1,7 @@
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { formatDuration } from '../../shared/contract/units.ts'
+import { CLOCK_TOLERANCE_MS } from '../../shared/preflight/watch-clock.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import type { Facts } from './facts.ts'
 
@@ -9,8 +10,6 @@ import type { Facts } from './facts.ts'
  * made any more. Fewer than this is met by one training process with its loaders.
  */
 const FEW_TASKS = 2048
-/** Signed addresses and certificates forgive some minutes; a store refuses what is signed a quarter of an hour off. */
-const CLOCK_TOLERANCE_MS = 5 * 60_000
 
 /** What the host allows and what its clock says: things that fail much later, and look like something else. */
 export const checkHost = (

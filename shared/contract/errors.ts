@@ -327,11 +327,6 @@ export const ERROR_CODES = {
     hint: 'Take it out of there, make a new one, and give it with agentctl secret set NAME.',
   },
   file_exposed: { status: 500, exit: EXIT.failed, hint: 'Close it to other users: chmod 600.' },
-  clock_wrong: {
-    status: 500,
-    exit: EXIT.failed,
-    hint: 'Set the clock; in a container that is the host’s: rent another box.',
-  },
   // budget and notifications
   no_way_to_stop: {
     status: 422,

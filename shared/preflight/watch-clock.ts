@@ -1,5 +1,8 @@
 import type { Fetcher } from '../sources/fetcher.ts'
 
+/** Signed addresses and certificates forgive some minutes; a store refuses what is signed a quarter of an hour off. */
+export const CLOCK_TOLERANCE_MS = 5 * 60_000
+
 /**
  * Compares this machine's clock with the `Date` of every answer. The smallest difference counts: an answer that was kept
  * by a cache is older than it looks.
