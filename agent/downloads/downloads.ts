@@ -125,7 +125,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
           subject: file.to,
           data: { code: problem.code, message: problem.message, optional: file.optional },
         })
-        deps.log?.warn('a download failed', { to: file.to, code: problem.code, message: problem.message })
+        deps.log?.warn('a download failed', { to: file.to, code: problem.code, reason: problem.message })
       }
       return { to: file.to, state: 'failed', problem, optional: file.optional }
     }
