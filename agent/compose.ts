@@ -3,7 +3,6 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
 import { sendRequest } from '../shared/providers/send-request.ts'
-import { resolveSource } from '../shared/sources/resolve-source.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
@@ -14,10 +13,8 @@ import { applyBootManifest } from './apply/boot.ts'
 import { fetchText } from './apply/fetch-text.ts'
 import { createGuardedPython } from './apply/guarded-python.ts'
 import { createJournal } from './apply/journal.ts'
-import { modelsRootOf, pullModel } from './apply/pull-model.ts'
 import type { Rooms } from './apply/rooms.ts'
 import { createRuns } from './apply/runs.ts'
-import { makeStatus, withProgress } from './apply/status.ts'
 import { readClockSkew } from './audit/check-clock.ts'
 import { createBudget } from './budget/budget.ts'
 import { busyDownloads, busyGpus, busyProcesses, busyRun, busySyncs, SYNC } from './budget/evidence.ts'
@@ -28,14 +25,15 @@ import type { AgentConfig } from './config.ts'
 import { checkDestination } from './downloads/destination.ts'
 import { createDownloads } from './downloads/downloads.ts'
 import { createApp } from './http/app.ts'
-import type { Box } from './http/box.ts'
 import { ensureLocalToken } from './http/local-token.ts'
 import { takeInjectedToken, TOKEN_HASH_VARIABLE } from './http/injected-token.ts'
 import { serve } from './http/serve.ts'
 import { loadTlsIdentity } from './http/tls-identity.ts'
 import { createTokens } from './http/tokens.ts'
 import { aborted } from './platform/aborted.ts'
+import { makeBox } from './make-box.ts'
 import { createNotify } from './notify/notify.ts'
+import { readAgentId } from './platform/agent-id.ts'
 import { systemClock } from './platform/clock.ts'
 import { findProgram } from './platform/commands.ts'
 import { openDatabase } from './platform/database.ts'
@@ -49,10 +47,7 @@ import { createPostJson } from './platform/post-json.ts'
 import { openSecretFile } from './platform/secret-file.ts'
 import { readSecrets } from './platform/secrets.ts'
 import { superviseServices } from './platform/supervise.ts'
-import { planOneOff } from './processes/planned-process.ts'
-import { isOneOff, ONE_OFF_PREFIX } from './processes/one-offs.ts'
 import { createProcesses } from './processes/processes.ts'
-import { createOutputStripper } from './processes/strip-output.ts'
 import { cloneCustomNodes } from './python/custom-nodes.ts'
 import type { PythonContext } from './python/context.ts'
 import { planPython } from './python/plan-python.ts'
@@ -244,10 +239,6 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     problems.push(problemFrom(error, TOKEN_HASH_VARIABLE, 'warning'))
   }
   const identity = config.tls.length === 0 ? undefined : loadTlsIdentity(stateFolder)
-  const currentRun = () => {
-    const run = runs.current()
-    return run && withProgress(run, downloads.progress())
-  }
   const python = createGuardedPython({ runs, secrets, python: pythonContext, shutdown })
   const readBox = () => readHost(['/', stateFolder], { searchPath })
   const { audit } = createAudit({
@@ -263,76 +254,30 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     agentProblems: () => problems,
     clockSkew: ({ signal }) => readClockSkew(endpoints.hf, { fetch: http.fetch, now: clock.now, signal }),
   })
-  const box: Box = {
-    version: VERSION,
-    status: async () =>
-      makeStatus({
-        agent: {
-          id: agentId,
-          version: VERSION,
-          pid: process.pid,
-          startedAt,
-          home: config.home ?? stateFolder,
-        },
-        host: await readBox(),
-        manifest: runs.manifest(),
-        run: currentRun(),
-        downloads: downloads.rows(),
-        processes: processes.rows().filter(({ name }) => !isOneOff(name)),
-        sync: sync.rows(),
-        budget: budget.row(),
-        isLate: sync.isLate,
-        problems: [...problems, ...[notify.problem() ?? []].flat()],
-      }),
-    plan: (text, signal) => apply.plan(text, { signal }),
-    apply: async (text) => {
-      await adopted.promise
-      return apply.start(text)
-    },
-    cancel: apply.cancel,
-    currentRun,
+  const box = makeBox({
+    config,
+    agentId,
+    startedAt,
+    readHost: readBox,
+    problems: () => [...problems, ...[notify.problem() ?? []].flat()],
+    adopted: adopted.promise,
+    apply,
     runs,
     journal,
     tokens,
     tls: identity ? { spkiPin: identity.spkiPin, ports: config.tls.map(({ port }) => port) } : null,
-    secrets: {
-      ...secretFile,
-      set: (name, value) => {
-        secrets.declare([name])
-        secretFile.set(name, value)
-      },
-    },
+    secrets,
+    secretFile,
     downloads,
-    models: {
-      list: downloads.models,
-      verify: ({ signal }) => downloads.verify({ signal: AbortSignal.any([signal, shutdown]) }),
-      pull: (request, { signal }) =>
-        pullModel(request, {
-          downloads,
-          resolve: (reference, asked) => resolveSource(reference, { ...resolve, signal: asked }),
-          modelsRoot: modelsRootOf(runs.manifest(), secrets),
-          signal: AbortSignal.any([signal, shutdown]),
-        }),
-    },
-    processes: {
-      ...processes,
-      createStripper: createOutputStripper,
-      runOnce: async (command, { signal }) => {
-        await adopted.promise
-        const name = `${ONE_OFF_PREFIX}${randomBytes(3).toString('hex')}`
-        return processes.runOnce(planOneOff(name, { command, searchPath }), { signal })
-      },
-    },
-    python: {
-      ...python,
-      install: (specs, waiting) =>
-        openWork.during('an install of packages', () => python.install(specs, waiting)),
-    },
+    resolve,
+    processes,
+    python,
     audit,
     sync,
     budget,
     openWork,
-  }
+    shutdown,
+  })
   const app = createApp(box, { log, clock, stateFolder })
 
   return {
@@ -390,16 +335,4 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       db.close()
     },
   }
-}
-
-/** The agent's name for itself: made once, kept with the state. */
-const readAgentId = (db: ReturnType<typeof openDatabase>['db']): string => {
-  db.prepare('INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)').run(
-    'agent_id',
-    randomBytes(8).toString('hex'),
-  )
-  return (
-    db.prepare<[string], { value: string }>('SELECT value FROM meta WHERE key = ?').get('agent_id')?.value ??
-    ''
-  )
 }
