@@ -1,5 +1,5 @@
 import { AgentError } from '../shared/contract/errors.ts'
-import type { DownloadRow, RunRecord } from '../shared/contract/records.ts'
+import type { DownloadRow, Problem, RunRecord } from '../shared/contract/records.ts'
 import { isFinalRunState } from '../shared/contract/states.ts'
 import type { Api } from './api.ts'
 import { connectionError } from './connection.ts'
@@ -16,6 +16,8 @@ type FollowRunDeps = {
   readonly signal: AbortSignal
   /** The last event before the run; undefined when the journal was empty. */
   readonly after: number | undefined
+  /** What was shown before the run, as its plan's problems: the run carries them on, and they are not news. */
+  readonly told?: readonly Problem[]
 }
 
 /**
@@ -26,11 +28,14 @@ export const followRun = async (started: RunRecord, deps: FollowRunDeps): Promis
   if (isFinalRunState(started.state)) return started
   const { api, output, signal } = deps
   const view = output.progress()
-  const shown = { state: started.state as string, problems: 0 }
+  const told = new Set((deps.told ?? []).map(keyOf))
+  let state: string = started.state
   const show = (run: RunRecord, downloads: readonly DownloadRow[]): void => {
-    if (run.state !== shown.state) view.note(stateText(run.state), ` ${run.manifest.name}`)
-    problemLines(run.problems.slice(shown.problems)).forEach((line) => view.note(...line))
-    Object.assign(shown, { state: run.state, problems: Math.max(shown.problems, run.problems.length) })
+    if (run.state !== state) view.note(stateText(run.state), ` ${run.manifest.name}`)
+    state = run.state
+    const news = run.problems.filter((problem) => !told.has(keyOf(problem)))
+    problemLines(news).forEach((line) => view.note(...line))
+    for (const problem of news) told.add(keyOf(problem))
     view.show(pictureOf(run, downloads))
   }
   const onBroken = (error: Error): void => view.note(`${error.message}; the run goes on, trying again`)
@@ -84,6 +89,8 @@ const look = async (runId: string, { api, signal }: FollowRunDeps): Promise<RunR
     return undefined
   }
 }
+
+const keyOf = ({ code, subject, message }: Problem): string => JSON.stringify([code, subject, message])
 
 const MOVING = new Set(['resolving', 'downloading', 'verifying', 'waiting'])
 

@@ -44,6 +44,7 @@ export const apply: Command = {
       output,
       signal: call.longSignal,
       after: events.at(-1)?.id,
+      ...(plan === null ? {} : { told: plan.problems }),
     }).catch((error: unknown) => {
       throw explainDetached(error, { run, call })
     })

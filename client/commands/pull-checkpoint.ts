@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { AgentError, EXIT, problemFrom } from '../../shared/contract/errors.ts'
-import { formatSize, parseDuration } from '../../shared/contract/units.ts'
+import { formatCount, formatSize, parseDuration } from '../../shared/contract/units.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted, textOption } from '../command.ts'
 import { asAgentError } from '../exit.ts'
@@ -113,7 +113,7 @@ const pullOnce = async (
 
 const show = (pulled: Pulled, { output }: Call): void => {
   if (output.json) output.document({ checkpoint: pulled })
-  const size = `${pulled.files} files, ${formatSize(pulled.sizeBytes)}`
+  const size = `${formatCount(pulled.files, 'file')}, ${formatSize(pulled.sizeBytes)}`
   if (pulled.unchanged) output.line(green('here already'), ' ', bold(pulled.path), `: ${size}, verified`)
   else output.line(green('pulled'), ' ', bold(pulled.path), `: ${size}, verified`)
   if (pulled.previous !== null) output.line(`the version that was there is kept: ${pulled.previous}`)

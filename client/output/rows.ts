@@ -1,5 +1,5 @@
 import type { DownloadRow, ProcessRow, RunRecord, SyncRow } from '../../shared/contract/records.ts'
-import { formatSize } from '../../shared/contract/units.ts'
+import { formatCount, formatSize } from '../../shared/contract/units.ts'
 import { amount } from './progress.ts'
 import type { Text } from './text.ts'
 import { cyan, green, red, yellow } from './text.ts'
@@ -33,7 +33,7 @@ export const processTable = (processes: readonly ProcessRow[]): Table => {
 const queueText = (queue: ProcessRow['queue']): string => {
   if (queue === null) return '-'
   const { remaining, progress } = queue
-  const jobs = remaining === 0 ? 'empty' : remaining === 1 ? '1 job' : `${remaining} jobs`
+  const jobs = remaining === 0 ? 'empty' : formatCount(remaining, 'job')
   return progress === null ? jobs : `${jobs}, ${progress.done}/${progress.total}`
 }
 
@@ -48,7 +48,9 @@ export const syncTable = (syncs: readonly SyncRow[]): Table => ({
     row.name,
     stateText(row.state),
     timeText(row.lastSuccessAt),
-    row.pendingFiles === 0 ? '-' : `${row.pendingFiles} files, ${formatSize(row.pendingBytes)}`,
+    row.pendingFiles === 0
+      ? '-'
+      : `${formatCount(row.pendingFiles, 'file')}, ${formatSize(row.pendingBytes)}`,
     String(row.consecutiveFailures),
   ]),
 })
@@ -61,7 +63,7 @@ export const pendingTable = (syncs: readonly SyncRow[]): Table => ({
       unit.unit,
       name,
       stateText(unit.state),
-      `${unit.files} files, ${formatSize(unit.sizeBytes)}`,
+      `${formatCount(unit.files, 'file')}, ${formatSize(unit.sizeBytes)}`,
       copying?.unit === unit.unit ? amount(copying) : unit.reason,
     ]),
   ),

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { AgentError } from '../../shared/contract/errors.ts'
-import { formatSize } from '../../shared/contract/units.ts'
+import { formatCount, formatSize } from '../../shared/contract/units.ts'
 import type { Api } from '../api.ts'
 import type { Output } from '../output/output.ts'
 import { asAgentError } from '../exit.ts'
@@ -73,7 +73,7 @@ const pullResolved = async (
   const { name, sync, digest, files, sizeBytes } = checkpoint
   const pulled = { name, sync, digest, files: files.length, sizeBytes, path: target }
   if (proven === digest && (await exists(target))) return { ...pulled, unchanged: true, previous: null }
-  output.note(`${name} of ${sync}: ${files.length} files, ${formatSize(sizeBytes)}, ${digest}`)
+  output.note(`${name} of ${sync}: ${formatCount(files.length, 'file')}, ${formatSize(sizeBytes)}, ${digest}`)
   await mkdir(dirname(target), { recursive: true })
   if (await isHere(checkpoint, target, signal)) return { ...pulled, unchanged: true, previous: null }
 

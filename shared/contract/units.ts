@@ -51,6 +51,10 @@ export const formatSize = (bytes: number): string => {
   return index === 0 ? `${value} B` : `${value.toFixed(1)} ${units[index] ?? ''}`
 }
 
+/** `1 file`, `3 files`: for words whose plural takes an s. */
+export const formatCount = (count: number, word: string): string =>
+  `${count} ${word}${count === 1 ? '' : 's'}`
+
 /** `3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`: two units at most. */
 export const formatDuration = (ms: number): string => {
   const seconds = Math.max(0, Math.round(ms / 1000))
