@@ -5,11 +5,19 @@
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
-import type { BuildOptions } from 'esbuild'
+import type { BuildOptions, Plugin } from 'esbuild'
 
 const root = join(import.meta.dirname, '..')
 const dist = join(root, 'dist')
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+
+/** zod brings its messages in 50 languages; ours are written here, and each program would keep 300 kB of them in memory. */
+const withoutLocales: Plugin = {
+  name: 'without-locales',
+  setup: (bundle) => {
+    bundle.onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({ contents: '' }))
+  },
+}
 
 const shared = {
   bundle: true,
@@ -21,6 +29,7 @@ const shared = {
   external: ['better-sqlite3', 'node-pty'],
   define: { __VERSION__: JSON.stringify(version) },
   logLevel: 'warning',
+  plugins: [withoutLocales],
   // Some dependencies are CommonJS and call require for node's own modules.
   banner: {
     js: "#!/usr/bin/env node\nimport { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",

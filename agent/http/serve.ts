@@ -71,7 +71,12 @@ const createServer = (listener: Listener, { headersMs }: Limits): Server => {
   }
   if (listener.kind === 'unix') return createHttpServer(options)
   const { key, certificate: cert } = listener.identity
-  const tls = { key, cert, minVersion: 'TLSv1.3', handshakeTimeout: HANDSHAKE_TIMEOUT_MS } as const
+  // Its own certificate is the one authority: without `ca` node parses every public one, and keeps 12 MB of them.
+  const tls = {
+    ...{ key, cert, ca: cert },
+    minVersion: 'TLSv1.3',
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+  } as const
   const server = createHttpsServer({ ...options, ...tls })
   limitSources(server)
   return server
