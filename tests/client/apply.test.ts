@@ -8,7 +8,7 @@ import type { RunRecord } from '../../shared/contract/records.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
 import { startFixedBox } from '../support/fixed-box.ts'
-import { aRun, aStatus } from '../support/fixed-records.ts'
+import { aPlan, aRun, aStatus } from '../support/fixed-records.ts'
 
 let box: FixedBox
 let manifest: string
@@ -58,6 +58,20 @@ test('a run that ends degraded is done, with its problems printed', async () => 
   const { code, stderr } = await apply.ended
   expect(code).toBe(EXIT.done)
   expect(stderr).toContain('warning [unpinned_ref] node: main is a branch\n  try: Pin it.')
+})
+
+test('a warning of the plan is told with the plan and at the end, and not as news in between', async () => {
+  box.records.appliedPlan = aPlan({ problems: [warning] })
+  box.records.run = aRun({ problems: [warning] })
+  const apply = startAgentctl(['apply', manifest], { env: box.env })
+  await apply.printed('5 s left')
+  const fresh = { ...warning, subject: 'other node' }
+  box.records.run = aRun({ problems: [fresh, warning] })
+  await apply.printed('other node')
+  endRun({ state: 'degraded', problems: [fresh, warning] })
+  const { stderr } = await apply.ended
+  expect(stderr.split('[unpinned_ref] node: main is a branch')).toHaveLength(3)
+  expect(stderr.split('[unpinned_ref] other node: main is a branch')).toHaveLength(3)
 })
 
 test('a run that fails is 1, with its problems and what to do', async () => {

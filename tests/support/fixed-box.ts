@@ -27,6 +27,8 @@ import { aPlan, aPython, aStatus } from './fixed-records.ts'
 export type FixedRecords = {
   status: StatusRecord
   plan: PlanRecord
+  /** What a run's answer carries; null as for a run that was under way. */
+  appliedPlan: PlanRecord | null
   run: RunRecord | undefined
   processes: ProcessRow[]
   python: { check: PythonCheck; plan: PythonPlanRecord; installs: PythonInstallRow[] }
@@ -71,6 +73,7 @@ export const startFixedBox = async (options: { readonly version?: string } = {})
   const records: FixedRecords = {
     status: aStatus(),
     plan: aPlan(),
+    appliedPlan: null,
     run: undefined,
     processes: aStatus().processes,
     python: aPython(),
@@ -166,7 +169,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
     },
     apply: () => {
       refuse()
-      return Promise.resolve({ run: current(), joined: false, plan: null })
+      return Promise.resolve({ run: current(), joined: false, plan: records.appliedPlan })
     },
     cancel: () => current(),
     currentRun: () => records.run,
