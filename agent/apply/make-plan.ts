@@ -21,6 +21,7 @@ import { planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
 import { recallSnapshots } from './recall-snapshots.ts'
 import type { Rooms } from './rooms.ts'
+import { sizePackages } from './size-packages.ts'
 
 /** What apply is going to do: plain values, worked out without changing anything. */
 export type Plan = {
@@ -63,7 +64,11 @@ export const makePlan = async (
       .filter((row) => row.pid !== null)
       .map((row) => row.name),
   )
-  const decision = decide({ manifest, files, snapshots, running, missing: read.missing }, facts)
+  const packages = await sizePackages(python.plan, { rooms, signal })
+  const decision = decide(
+    { manifest, files, snapshots, running, missing: read.missing, packages: packages.needs },
+    facts,
+  )
   const processes = planProcesses(manifest, {
     python: python.plan,
     searchPath: rooms.probes.searchPath,
@@ -73,7 +78,7 @@ export const makePlan = async (
       ...read.problems,
       ...decision.problems,
       ...recalled,
-      ...python.problems,
+      ...python.problems.filter(isNotOfTheDisk),
       ...processes.problems,
       ...remoteProblems.filter((problem) => problem !== null),
       ...budget.problems,
@@ -81,7 +86,7 @@ export const makePlan = async (
     ].map((problem) => withPlace(problem, read)),
   )
   const downloadBytes =
-    decision.downloadBytes === null ? null : decision.downloadBytes + (python.plan?.downloadBytes ?? 0)
+    decision.downloadBytes === null ? null : decision.downloadBytes + packages.downloadBytes
   return {
     manifest,
     files: decision.files,
@@ -102,10 +107,13 @@ export const makePlan = async (
         bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
         usdPerHour: rateOf(manifest),
       }),
-      unchecked: [...decision.unchecked, ...budget.unchecked],
+      unchecked: [...decision.unchecked, ...packages.unchecked, ...budget.unchecked],
     },
   }
 }
+
+/** The packages alone; here they are held against the disk together with the downloads. */
+const isNotOfTheDisk = ({ code }: Problem): boolean => code !== 'disk_too_small'
 
 /** A remote whose credentials are missing is told as that; asking it would only tell it again. */
 const isFilledIn = ({ remote, to }: PlannedSync): boolean =>

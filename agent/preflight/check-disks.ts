@@ -7,20 +7,27 @@ import type { Facts } from './facts.ts'
 const reserveOf = (totalBytes: number): number => Math.min(2e9, Math.round(totalBytes * 0.02))
 
 /** Bytes that are going to be written at a path; null while a size is not known. */
-export type DiskNeed = { readonly to: string; readonly path: string; readonly bytes: number | null }
+export type DiskNeed = {
+  readonly to: string
+  readonly path: string
+  readonly bytes: number | null
+  /** Packages go into an overlay; everything else is a download. */
+  readonly isOverlay?: boolean
+}
 
-/** Everything that is to be fetched must fit, on each file system, before the first byte is fetched. */
+/** Everything that is to be fetched and installed must fit, on each file system, before the first byte is fetched. */
 export const checkDisks = (
   wanted: readonly DiskNeed[],
   facts: Pick<Facts, 'disks'>,
   required: { readonly path: string; readonly bytes: number },
 ): readonly Problem[] => {
-  const needs = new Map<number, { bytes: number; subjects: string[] }>()
-  for (const { to, path, bytes } of wanted) {
+  const needs = new Map<number, { bytes: number; overlayBytes: number; subjects: string[] }>()
+  for (const { to, path, bytes, isOverlay } of wanted) {
     const device = facts.disks.get(path)?.device
     if (device === undefined || bytes === null) continue
-    const need = needs.get(device) ?? { bytes: 0, subjects: [] }
+    const need = needs.get(device) ?? { bytes: 0, overlayBytes: 0, subjects: [] }
     need.bytes += bytes
+    if (isOverlay === true) need.overlayBytes += bytes
     need.subjects.push(to)
     needs.set(device, need)
   }
@@ -35,7 +42,7 @@ export const checkDisks = (
       const error = new AgentError(
         'disk_too_small',
         `the disk of ${disk.path} has ${formatSize(disk.freeBytes)} free; ${formatSize(bytes)} are needed: ` +
-          `${formatSize(need?.bytes ?? 0)} of downloads and ${formatSize(bytes - (need?.bytes ?? 0))} to stay free`,
+          `${namePurposes(need)} and ${formatSize(bytes - (need?.bytes ?? 0))} to stay free`,
         { hint: `Free ${formatSize(bytes - disk.freeBytes)} on ${disk.path} or rent a larger disk.` },
       )
       // Where even an empty list of downloads would not leave enough, they are not the cause.
@@ -44,4 +51,15 @@ export const checkDisks = (
       return [{ ...problemFrom(error, subject), ...(subjects.length > 0 ? { subjects } : {}) }]
     },
   )
+}
+
+const namePurposes = (
+  need: { readonly bytes: number; readonly overlayBytes: number } | undefined,
+): string => {
+  const { bytes = 0, overlayBytes = 0 } = need ?? {}
+  const downloads = bytes - overlayBytes
+  return [
+    ...(downloads > 0 || overlayBytes === 0 ? [`${formatSize(downloads)} of downloads`] : []),
+    ...(overlayBytes > 0 ? [`${formatSize(overlayBytes)} of packages`] : []),
+  ].join(', ')
 }

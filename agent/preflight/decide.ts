@@ -7,6 +7,7 @@ import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import { checkGpu, checkProcesses, checkPrograms } from './check-box.ts'
 import { checkHost } from './check-host.ts'
 import { checkDisks } from './check-disks.ts'
+import type { DiskNeed } from './check-disks.ts'
 import type { Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 
@@ -38,6 +39,8 @@ export const decide = (
     readonly files: readonly WantedFile[]
     readonly snapshots: readonly WantedSnapshot[]
     readonly running: ReadonlySet<string>
+    /** What the packages take, on the disk that overlays grow on. */
+    readonly packages: readonly DiskNeed[]
     /** Names of secrets and variables without a value → the things that need them. */
     readonly missing: ReadonlyMap<string, readonly string[]>
   },
@@ -74,7 +77,7 @@ export const decide = (
     ...checkProcesses(manifest, facts, wanted.running),
     ...checkHost(manifest, facts),
     ...checkPlaces(wanted.files, { facts, told: sources.problems }),
-    ...checkDisks(needs, facts, {
+    ...checkDisks([...needs, ...wanted.packages], facts, {
       path: manifest.models_root ?? '/',
       bytes: manifest.requires.disk_free ?? 0,
     }),

@@ -6,6 +6,9 @@ import type { PlannedDist } from './resolution.ts'
 /** A wheel lies packed beside what it unpacks to, which is mostly two to three times as large. */
 const UNPACKED = 4
 
+/** What an overlay takes while wheels of so many bytes are installed into it. */
+export const overlayBytes = (packed: number): number => UNPACKED * packed
+
 /** Packed bytes of the planned wheels, as far as the index tells their sizes. */
 export const packedBytes = (dists: readonly PlannedDist[]): number =>
   dists.reduce((sum, { sizeBytes }) => sum + (sizeBytes ?? 0), 0)
@@ -15,7 +18,7 @@ export const checkDisk = async (
   dists: readonly PlannedDist[],
   folder: string,
 ): Promise<readonly Problem[]> => {
-  const needBytes = UNPACKED * packedBytes(dists)
+  const needBytes = overlayBytes(packedBytes(dists))
   if (needBytes === 0) return []
   const free = await freeBytes(folder)
   if (needBytes <= free) return []

@@ -197,6 +197,7 @@ const plannedBuild = ({ name, version, sha256, requires }: BuiltWheel): PlannedD
   version,
   sha256,
   sizeBytes: null,
+  url: null,
   requires,
 })
 

@@ -11,6 +11,8 @@ export type PlannedDist = {
   readonly sha256: string | null
   /** Of the wheel, packed; null where it is not known. */
   readonly sizeBytes: number | null
+  /** Where the resolver found the wheel; null where it does not tell. May hold an index's password: never shown. */
+  readonly url: string | null
   /** Null where the resolver does not tell. */
   readonly requires: readonly string[] | null
 }

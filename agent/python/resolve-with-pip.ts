@@ -1,5 +1,6 @@
-import { readFile, rm } from 'node:fs/promises'
+import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { CommandResult } from '../platform/commands.ts'
 import { canonicalName } from './inspect-python.ts'
 import { runPip } from './pip.ts'
@@ -33,7 +34,7 @@ export const resolveWithPip = async (
   )
   if (result.exitCode !== 0) return { state: 'refused', said: saidBy(result) }
   const { install } = JSON.parse(await readFile(report, 'utf8')) as Report
-  return { state: 'resolved', dists: install.map(plannedDist) }
+  return { state: 'resolved', dists: await Promise.all(install.map(plannedDist)) }
 }
 
 /** pip spreads its reasons over both streams: errors here, the chain of the conflict there. */
@@ -48,7 +49,10 @@ const saidBy = (result: CommandResult): string[] =>
 /** The part of pip's installation report, version 1, that counts here. */
 type Report = {
   readonly install: readonly {
-    readonly download_info: { readonly archive_info?: { readonly hashes?: { readonly sha256?: string } } }
+    readonly download_info: {
+      readonly url: string
+      readonly archive_info?: { readonly hashes?: { readonly sha256?: string } }
+    }
     readonly metadata: {
       readonly name: string
       readonly version: string
@@ -57,10 +61,17 @@ type Report = {
   }[]
 }
 
-const plannedDist = (item: Report['install'][number]): PlannedDist => ({
+const plannedDist = async (item: Report['install'][number]): Promise<PlannedDist> => ({
   name: canonicalName(item.metadata.name),
   version: item.metadata.version,
   sha256: item.download_info.archive_info?.hashes?.sha256 ?? null,
-  sizeBytes: null,
+  sizeBytes: await sizeOnDisk(item.download_info.url),
+  url: item.download_info.url,
   requires: item.metadata.requires_dist ?? [],
 })
+
+/** pip tells no sizes; that of a wheel in a folder of this machine can be looked at. */
+const sizeOnDisk = async (url: string): Promise<number | null> => {
+  if (!url.startsWith('file:')) return null
+  return (await stat(fileURLToPath(url)).catch(() => undefined))?.size ?? null
+}

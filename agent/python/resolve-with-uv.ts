@@ -56,7 +56,7 @@ export const resolveWithUv = async (
   const wheels = readLock(located.stdout)
   const dists = pins.flatMap(({ name, version }) => {
     const wheel = wheels.get(`${name} ${version}`)
-    return wheel === undefined ? [] : [{ name, version, ...wheel, requires: null }]
+    return wheel === undefined ? [] : [{ name, version, ...wheel, url: null, requires: null }]
   })
   return dists.length === pins.length ? dists : unsure('its lock lacks a wheel of the plan')
 }

@@ -15,7 +15,11 @@ const A = 'a'.repeat(64)
 const B = 'b'.repeat(64)
 const GB = 1e9
 
-const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
+const decideOn = (
+  yaml: string,
+  change: Partial<Facts> = {},
+  packages: Parameters<typeof decide>[0]['packages'] = [],
+) => {
   const { manifest } = parseManifest(`version: 1\nname: t\nmodels_root: /models\n${yaml}`, { file: 'm.yaml' })
   const files = locateFiles(manifest)
   const disk = { device: 1, path: '/models', freeBytes: 100 * GB, totalBytes: 200 * GB }
@@ -45,6 +49,7 @@ const decideOn = (yaml: string, change: Partial<Facts> = {}) => {
       files,
       snapshots: locateSnapshots(manifest, '/root'),
       running: new Set(),
+      packages,
       missing: new Map(),
     },
     facts,
@@ -206,6 +211,34 @@ downloads:
     told(decideOn(yaml, { sources: map, partialBytes: new Map([['/models/a.safetensors', 20 * GB]]) })),
   ).toEqual([])
   expect(told(decideOn(yaml, { sources: map, proven: new Set(['/models/b.safetensors']) }))).toEqual([])
+})
+
+test('packages and downloads that share a disk must fit together; on two disks each must fit alone', () => {
+  const yaml = 'downloads:\n  - {to: a.safetensors, from: ["https://x.example/a.safetensors"]}\n'
+  const map = new Map([['https://x.example/a.safetensors', answers(A, 60 * GB)]])
+  const shared = { device: 1, path: '/models', freeBytes: 100 * GB, totalBytes: 200 * GB }
+  const on = (state: typeof shared) => {
+    const disks = new Map([
+      ['/models/a.safetensors', shared],
+      ['/models', shared],
+      ['/state', state],
+    ])
+    const packages = [{ to: 'python', path: '/state', bytes: 50 * GB, isOverlay: true }]
+    return decideOn(yaml, { sources: map, disks }, packages).problems
+  }
+  expect(on(shared)).toMatchObject([
+    {
+      code: 'disk_too_small',
+      subject: 'a.safetensors',
+      subjects: ['python'],
+      message:
+        'the disk of /models has 100.0 GB free; 112.0 GB are needed: 60.0 GB of downloads, 50.0 GB of packages and 2.0 GB to stay free',
+    },
+  ])
+  expect(on({ ...shared, device: 2, path: '/state' })).toEqual([])
+  expect(on({ device: 2, path: '/state', freeBytes: 40 * GB, totalBytes: 200 * GB })).toMatchObject([
+    { subject: 'python', message: expect.stringContaining('50.0 GB of packages and 2.0 GB') as string },
+  ])
 })
 
 test('the GPU, its memory, its driver and its compute capability are held against what is required', () => {

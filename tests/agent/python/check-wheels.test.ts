@@ -65,6 +65,7 @@ describe.skipIf(skip)(`the content of wheels (${missing ?? 'with python3 on x86-
     version,
     sha256: null,
     sizeBytes: null,
+    url: null,
     requires: [],
   })
   const module = (name: string, options: ElfOptions = {}): Record<string, Uint8Array> => ({

@@ -50,7 +50,7 @@ test('nothing is said of a torch that fits, nor where there is none', async () =
 })
 
 test('packages that do not fit the disk are told with the plan, by the sizes of the index', async () => {
-  const dist = { name: 'huge', version: '1.0', sha256: null, sizeBytes: 2 ** 60, requires: null }
+  const dist = { name: 'huge', version: '1.0', sha256: null, sizeBytes: 2 ** 60, url: null, requires: null }
   const [problem] = await checkDisk([dist], join(folder, 'not/there/yet'))
   expect(problem).toMatchObject({ code: 'disk_too_small', subjects: ['huge'] })
   expect(await checkDisk([{ ...dist, sizeBytes: null }], folder)).toEqual([])
