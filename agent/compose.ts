@@ -197,6 +197,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       resolve,
       isProven: downloads.isProven,
       checkPlace: checkDestination,
+      askRunning: processes.checkWorkflow,
       isSnapshotProven: (snapshot, { request, hfHome }) =>
         downloads.isSnapshotProven({
           snapshot,

@@ -133,9 +133,15 @@ const withoutProcesses = (
     ([name, { depends_on: waitsFor }]) =>
       !names.has(name) && waitsFor.every((other) => Object.hasOwn(processes, other)),
   )
-  const left = Object.fromEntries(kept)
+  const left = Object.fromEntries(kept.map(([name, spec]) => [name, withoutWorkflows(spec, names)]))
   return kept.length === Object.keys(processes).length ? left : withoutProcesses(left, names)
 }
+
+const withoutWorkflows = (
+  spec: Manifest['processes'][string],
+  names: ReadonlySet<string>,
+): Manifest['processes'][string] =>
+  spec.kind === 'comfyui' ? { ...spec, workflows: spec.workflows.filter((file) => !names.has(file)) } : spec
 
 const withoutNeeds = (missing: ReadMissing, names: ReadonlySet<string>): ReadMissing =>
   new Map(

@@ -66,7 +66,15 @@ export const makePlan = async (
   )
   const packages = await sizePackages(python.plan, { rooms, signal })
   const decision = decide(
-    { manifest, files, snapshots, running, missing: read.missing, packages: packages.needs },
+    {
+      manifest,
+      files,
+      snapshots,
+      running,
+      missing: read.missing,
+      packages: packages.needs,
+      placeOf: read.placeOf,
+    },
     facts,
   )
   const processes = planProcesses(manifest, {

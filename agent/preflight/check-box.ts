@@ -66,7 +66,7 @@ export const compareVersions = (a: string, b: string): number => {
 /** Working folders that are not there, and ports that something else listens on. */
 export const checkProcesses = (
   manifest: Manifest,
-  facts: Pick<Facts, 'folders' | 'portsInUse' | 'workflows'>,
+  facts: Pick<Facts, 'folders' | 'portsInUse'>,
   /** Names of processes that run under the agent now: their ports are their own. */
   running: ReadonlySet<string>,
 ): readonly Problem[] =>
@@ -80,11 +80,6 @@ export const checkProcesses = (
           `the folder ${spec.working_dir} of the process ${name} is not there`,
         ),
       )
-    for (const file of spec.kind === 'comfyui' ? spec.workflows : [])
-      if (!facts.workflows.has(file))
-        found.push(
-          problem('workflow_invalid', name, `the workflow ${file} of the process ${name} is not there`),
-        )
     for (const port of portOf(spec))
       if (facts.portsInUse.has(port) && !running.has(name))
         found.push(

@@ -2,10 +2,12 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanChanges } from '../../shared/contract/records.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { ON_THE_BOX } from '../../shared/preflight/check-secrets.ts'
+import type { PlaceOf } from '../../shared/preflight/places-of-subjects.ts'
 import { decideSources } from '../../shared/preflight/decide-sources.ts'
 import type { Snapshot } from '../../shared/sources/plan-snapshot.ts'
 import { checkGpu, checkProcesses, checkPrograms } from './check-box.ts'
 import { checkHost } from './check-host.ts'
+import { checkWorkflows } from './check-workflows.ts'
 import { checkDisks } from './check-disks.ts'
 import type { DiskNeed } from './check-disks.ts'
 import type { Facts } from './facts.ts'
@@ -43,6 +45,7 @@ export const decide = (
     readonly packages: readonly DiskNeed[]
     /** Names of secrets and variables without a value → the things that need them. */
     readonly missing: ReadonlyMap<string, readonly string[]>
+    readonly placeOf: PlaceOf
   },
   facts: Facts,
 ): Decision => {
@@ -70,11 +73,16 @@ export const decide = (
       .filter((one) => !one.isProven)
       .map(({ snapshot, hfHome }) => ({ to: snapshot.to, path: hfHome, bytes: snapshot.sizeBytes })),
   ]
+  const workflows = checkWorkflows(
+    { manifest, downloads: new Set(wanted.files.map(({ path }) => path)), placeOf: wanted.placeOf },
+    facts.comfyuis,
+  )
   const problems = [
     ...sources.problems,
     ...checkGpu(manifest, facts),
     ...checkPrograms(manifest, facts),
     ...checkProcesses(manifest, facts, wanted.running),
+    ...workflows.problems,
     ...checkHost(manifest, facts),
     ...checkPlaces(wanted.files, { facts, told: sources.problems }),
     ...checkDisks([...needs, ...wanted.packages], facts, {
@@ -101,7 +109,7 @@ export const decide = (
       })),
     ],
     later: [...sources.later],
-    unchecked: sources.unchecked,
+    unchecked: [...sources.unchecked, ...workflows.unchecked],
     downloadBytes: needs.reduce<number | null>(
       (sum, { bytes }) => (sum === null || bytes === null ? null : sum + bytes),
       0,

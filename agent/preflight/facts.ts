@@ -1,6 +1,7 @@
 import type { RefusedFact, SourceFacts } from '../../shared/preflight/source-facts.ts'
 import type { Gpu } from '../platform/gpu.ts'
 import type { Limits } from './read-limits.ts'
+import type { ComfyUIFacts } from './workflow-facts.ts'
 
 export type DiskFact = {
   readonly device: number
@@ -26,8 +27,8 @@ export type Facts = SourceFacts & {
   readonly portsInUse: ReadonlySet<number>
   /** Destinations that cannot be written as they are: a link, a folder, a name that is too long. By path. */
   readonly refusedPlaces: ReadonlyMap<string, RefusedFact['problem']>
-  /** Workflow files that are there. */
-  readonly workflows: ReadonlySet<string>
+  /** The ComfyUIs that declare workflows, by the name of the process. */
+  readonly comfyuis: ReadonlyMap<string, ComfyUIFacts>
   readonly limits: Limits
   /** How far the clock is ahead of the hubs'; null where none was asked. */
   readonly clockAheadMs: number | null

@@ -1,4 +1,4 @@
-import { lstat, stat, statfs } from 'node:fs/promises'
+import { lstat, statfs } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
@@ -15,6 +15,8 @@ import { readGpus } from '../platform/gpu.ts'
 import type { DiskFact, Facts } from './facts.ts'
 import type { WantedFile, WantedSnapshot } from './locate-files.ts'
 import { readLimits } from './read-limits.ts'
+import type { AskRunning } from './workflow-facts.ts'
+import { gatherWorkflows } from './workflow-facts.ts'
 
 const PORT_TIMEOUT_MS = 500
 
@@ -27,6 +29,7 @@ export type Probes = {
   /** @throws AgentError where the destination of a file cannot be written as it is */
   readonly checkPlace: (file: WantedFile) => Promise<void>
   readonly isSnapshotProven: (snapshot: Snapshot, wanted: WantedSnapshot) => Promise<boolean>
+  readonly askRunning: AskRunning
 }
 
 /** Looks at the box and asks every source, all at once and changing nothing. */
@@ -47,7 +50,7 @@ export const gatherFacts = async (
   )
   const unproven = files.filter((file) => !proven.has(file.path))
   const clock = watchClock(probes.resolve.fetch, () => probes.resolve.clock.now())
-  const [sources, disks, gpus, folders, partialBytes, portsInUse, refusedPlaces, limits, workflows] =
+  const [sources, disks, gpus, folders, partialBytes, portsInUse, refusedPlaces, limits, comfyuis] =
     await Promise.all([
       askSources(questionsOf(manifest, unproven), { ...probes.resolve, fetch: clock.fetch, signal }),
       readDisks([
@@ -62,9 +65,7 @@ export const gatherFacts = async (
       readPortsInUse(manifest),
       findRefusedPlaces(unproven, probes),
       readLimits(),
-      existingFiles(
-        Object.values(manifest.processes).flatMap((spec) => (spec.kind === 'comfyui' ? spec.workflows : [])),
-      ),
+      gatherWorkflows({ manifest, files }, { askRunning: probes.askRunning, signal }),
     ])
   return {
     secrets: new Set(
@@ -80,7 +81,7 @@ export const gatherFacts = async (
     programs: new Map(['git', 'ffmpeg'].map((name) => [name, findProgram(name, probes.searchPath)])),
     portsInUse,
     refusedPlaces,
-    workflows,
+    comfyuis,
     limits,
     clockAheadMs: clock.aheadMs(),
   }
@@ -145,13 +146,6 @@ const isFolder = async (path: string): Promise<boolean> =>
 
 const existingFolders = async (paths: readonly string[]): Promise<ReadonlySet<string>> => {
   const found = await Promise.all(paths.map(async (path) => ((await isFolder(path)) ? [path] : [])))
-  return new Set(found.flat())
-}
-
-const existingFiles = async (paths: readonly string[]): Promise<ReadonlySet<string>> => {
-  const found = await Promise.all(
-    paths.map(async (path) => ((await stat(path).catch(() => undefined))?.isFile() === true ? [path] : [])),
-  )
   return new Set(found.flat())
 }
 

@@ -47,6 +47,12 @@ export const placesOfSubjects = ({ manifest, at }: Pick<ParsedManifest, 'manifes
     ]),
     ...Object.keys(manifest.remotes).map((name): [string, ManifestPath] => [name, ['remotes', name]]),
     ...Object.keys(manifest.processes).map((name): [string, ManifestPath] => [name, ['processes', name]]),
+    ...Object.entries(manifest.processes).flatMap(([name, spec]) =>
+      (spec.kind === 'comfyui' ? spec.workflows : []).map((file, index): [string, ManifestPath] => [
+        file,
+        ['processes', name, 'workflows', index],
+      ]),
+    ),
     ...manifest.sync.map(({ name }, index): [string, ManifestPath] => [name, ['sync', index, 'name']]),
     ...(['required', 'optional'] as const).flatMap((list) =>
       manifest.secrets[list].map((name, index): [string, ManifestPath] => [name, ['secrets', list, index]]),

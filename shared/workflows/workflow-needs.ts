@@ -23,7 +23,7 @@ export type NeededModel = {
 export type NeededPack = { readonly id: string; readonly version: string | null }
 
 /** ComfyUI’s own, as the editor notes it. */
-const CORE_PACK = 'comfy-core'
+export const CORE_PACK = 'comfy-core'
 
 /** The folder that the inputs of ComfyUI’s own loaders read from. */
 const FOLDER_OF_INPUT: Readonly<Record<string, string>> = {

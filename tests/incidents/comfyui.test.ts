@@ -19,36 +19,64 @@ afterAll(async () => {
   await removeHome(home)
 })
 
-const applyComfyUI = async (spec: Readonly<Record<string, unknown>>) => {
+const applyComfyUI = async (spec: Readonly<Record<string, unknown>>, flags: readonly string[] = []) => {
   const manifest = join(home, 'manifest.yaml')
   const comfyui = { kind: 'comfyui', working_dir: join(home, 'ComfyUI'), ...spec }
   writeFileSync(manifest, JSON.stringify({ version: 1, name: 'video', processes: { comfyui } }))
-  const { code, stdout } = await agent.agentctl(['apply', manifest, '--json'])
+  const { code, stdout } = await agent.agentctl(['apply', manifest, '--json', ...flags])
   return { code, answer: JSON.parse(stdout) as { run?: RunRecord; error?: { problems: Problem[] } } }
 }
 
 const status = async (): Promise<StatusRecord> =>
   JSON.parse((await agent.agentctl(['status', '--json'])).stdout) as StatusRecord
 
+const depth = { type: 'DepthAnything_V2', properties: { cnr_id: 'comfyui-depth' } }
+const loader = { type: 'CheckpointLoaderSimple', widgets_values: ['wan.safetensors'] }
+const WORKFLOW = JSON.stringify({ nodes: [depth, loader] })
+
+test('incident A6: nodes and models that nothing brings are told by the plan, and nothing is started', async () => {
+  const workflow = join(home, 'ComfyUI', 'wan.json')
+  makeComfyUI(join(home, 'ComfyUI'), { 'wan.json': WORKFLOW })
+  const spec = { port: await freePort(), workflows: [workflow], stop: { timeout: '2s' } }
+  const refused = await applyComfyUI(spec)
+  expect(refused.code).toBe(3)
+  expect(refused.answer.error?.problems).toMatchObject([
+    {
+      code: 'workflow_node_missing',
+      severity: 'error',
+      subject: 'DepthAnything_V2',
+      at: { line: 1 },
+      hint: 'Add the pack comfyui-depth to custom_nodes.',
+    },
+    { code: 'workflow_model_missing', severity: 'error', subject: 'wan.safetensors' },
+  ])
+  expect((await status()).processes).toEqual([])
+
+  // What is named may be left out: the box then says on every status that it is not whole.
+  const without = await applyComfyUI(spec, ['--allow-missing', workflow])
+  expect(without.answer.run?.state).toBe('degraded')
+})
+
 test('incident A6: a ComfyUI without the nodes and models of its workflow is not ready, and the list says what is missing', async () => {
   const workflow = join(home, 'ComfyUI', 'wan.json')
-  const depth = { type: 'DepthAnything_V2', properties: { cnr_id: 'comfyui-depth' } }
-  const loader = { type: 'CheckpointLoaderSimple', widgets_values: ['wan.safetensors'] }
-  makeComfyUI(join(home, 'ComfyUI'), { 'wan.json': JSON.stringify({ nodes: [depth, loader] }) })
+  // A pack that nobody knows, and models in other folders: only ComfyUI itself can tell.
+  makeComfyUI(join(home, 'ComfyUI'), {
+    'wan.json': WORKFLOW,
+    'custom_nodes/unknown/__init__.py': nodeModule('Other'),
+    'extra_model_paths.yaml': '',
+  })
   const spec = { port: await freePort(), workflows: [workflow], stop: { timeout: '2s' } }
   const { code, answer } = await applyComfyUI(spec)
   expect(code).toBe(1)
-  expect(answer.run).toMatchObject({
-    state: 'failed',
-    problems: [
-      {
-        code: 'workflow_node_missing',
-        subject: 'DepthAnything_V2',
-        hint: 'Add the pack comfyui-depth to custom_nodes.',
-      },
-      { code: 'workflow_model_missing', subject: 'wan.safetensors' },
-    ],
-  })
+  expect(answer.run?.state).toBe('failed')
+  expect(answer.run?.problems.filter(({ severity }) => severity === 'error')).toMatchObject([
+    {
+      code: 'workflow_node_missing',
+      subject: 'DepthAnything_V2',
+      hint: 'Add the pack comfyui-depth to custom_nodes.',
+    },
+    { code: 'workflow_model_missing', subject: 'wan.safetensors' },
+  ])
   expect((await status()).healthy).toBe(false)
 
   const check = await agent.agentctl(['workflow', 'check', workflow])

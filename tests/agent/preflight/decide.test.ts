@@ -38,7 +38,7 @@ const decideOn = (
     programs: new Map(),
     portsInUse: new Set(),
     refusedPlaces: new Map(),
-    workflows: new Set(),
+    comfyuis: new Map(),
     limits: { tasks: null, processors: null, processorsShown: 8 },
     clockAheadMs: 0,
     ...change,
@@ -51,6 +51,7 @@ const decideOn = (
       running: new Set(),
       packages,
       missing: new Map(),
+      placeOf: () => undefined,
     },
     facts,
   )
