@@ -1,3 +1,4 @@
+import { hostname } from 'node:os'
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { Scope } from '../../shared/contract/states.ts'
 import { SCOPES } from '../../shared/contract/states.ts'
@@ -28,18 +29,30 @@ export const tokenLs: Command = {
   },
 }
 
+/** @throws AgentError usage when it is given twice and differs */
+const nameOf = (call: Call): string => {
+  const [first] = call.args
+  const second = textOption(call, 'name')
+  if (first !== undefined && second !== undefined && first !== second)
+    throw new AgentError('usage', `the token cannot be called ${first} and ${second}`, {
+      hint: 'Give its name once.',
+    })
+  return first ?? second ?? hostname()
+}
+
 export const tokenCreate: Command = {
   name: 'token create',
   group: 'Access',
   summary: 'make a token; it is shown this once',
-  arguments: [{ name: 'name', summary: 'who or what will use it' }],
+  arguments: [{ name: 'name', summary: 'who or what will use it', optional: true }],
   options: [
+    { flags: '--name <name>', summary: 'the same, as agentd pair takes it; by default this machine' },
     { flags: '--scope <scope>', summary: 'read (the default), operate or admin' },
     { flags: '--expires <age>', summary: 'until when it counts, like 30d or 12h; for ever by default' },
     { flags: '--offline', summary: 'for a box that is yet to be made: prints what to create it with' },
   ],
   run: async (call) => {
-    const name = argument(call, 0)
+    const name = nameOf(call)
     const asked = textOption(call, 'scope') ?? 'read'
     const scope = SCOPES.find((one) => one === asked)
     if (scope === undefined)

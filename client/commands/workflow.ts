@@ -70,6 +70,9 @@ const readBytes = async (file: string): Promise<Uint8Array> => {
     return await readFile(file)
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error
-    throw new AgentError('usage', `there is no file ${file}`, { cause: error })
+    throw new AgentError('usage', `there is no file ${file}`, {
+      hint: 'Give the path of a workflow that exists.',
+      cause: error,
+    })
   }
 }
