@@ -7,7 +7,7 @@ export const doctor: Command = {
   group: 'This machine',
   summary: 'what is wrong with this machine’s own set-up, and how to repair it',
   run: async (call) => {
-    const { examine } = await import('../doctor.ts')
+    const { examine } = await import('../doctor/examine.ts')
     const findings = await examine(call)
     const wrong = findings.filter(({ fix }) => fix !== null)
     if (call.output.json) call.output.document({ checks: findings, ok: wrong.length === 0 })

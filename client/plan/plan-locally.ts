@@ -8,12 +8,12 @@ import type { SourceDecision } from '../../shared/preflight/decide-sources.ts'
 import type { SourcedFile } from '../../shared/preflight/check-sources.ts'
 import { estimateDownloads, rateOf } from '../../shared/preflight/estimate.ts'
 import { missingNames, placesOfSubjects } from '../../shared/preflight/places-of-subjects.ts'
-import { namesOfSecret } from '../../shared/secret-names.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { allowHostsFrom, endpointsFrom } from '../../shared/sources/endpoints.ts'
 import type { ManifestText } from '../api.ts'
 import type { Environment } from '../command.ts'
 import { createFetcher } from '../fetch-source.ts'
+import { findSecret } from '../find-secret.ts'
 import { sleep } from '../wait.ts'
 import { checkRentedDisk } from './check-rented-disk.ts'
 import { listUnchecked } from './list-unchecked.ts'
@@ -41,10 +41,7 @@ export const planLocally = async (
   const parsed = parseWhatHolds(text.manifest, { file: text.file })
   const { manifest } = parsed
   const { environment, signal } = context
-  const lookup = (name: string): string | undefined =>
-    namesOfSecret(name)
-      .map((one) => environment[one])
-      .find(Boolean)
+  const lookup = (name: string): string | undefined => findSecret(name, environment)
   const policy = { endpoints: endpointsFrom(environment), allowHosts: allowHostsFrom(environment) }
   const files = sourcedFiles(manifest)
   const { fetch, close } = createFetcher(policy)

@@ -1,12 +1,13 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { ERROR_CODES, EXIT, AgentError } from '../../shared/contract/errors.ts'
 import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
 import { LOCAL_TOKEN, startFixedBox } from '../support/fixed-box.ts'
 import { aPlan, aRun, aStatus } from '../support/fixed-records.ts'
+import { startHub } from '../support/hub/hub.ts'
 
 const golden = (name: string): string => join(import.meta.dirname, '..', 'golden', `${name}.txt`)
 
@@ -405,9 +406,12 @@ describe('contexts', () => {
 
   test('doctor names what is wrong with its repair and exits with 1', async () => {
     await startBox()
-    expect((await agentctl('doctor')).code).toBe(0)
+    const hub = await startHub({ files: [] })
+    onTestFinished(() => hub.close())
+    const env = { ...box.env, HF_ENDPOINT: hub.url, CIVITAI_ENDPOINT: hub.civitaiUrl }
+    expect((await runAgentctl(['doctor'], { env })).code).toBe(0)
     await box.stop()
-    const { code, stdout } = await agentctl('doctor', '--json')
+    const { code, stdout } = await runAgentctl(['doctor', '--json'], { env })
     expect(code).toBe(EXIT.failed)
     const { checks } = JSON.parse(stdout) as { checks: { check: string; fix: string | null }[] }
     expect(checks.find(({ check }) => check === 'agent')?.fix).toContain('Start agentd')

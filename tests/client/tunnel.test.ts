@@ -11,6 +11,7 @@ import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
 import { enterPage } from '../support/enter-page.ts'
+import { startHub } from '../support/hub/hub.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
@@ -230,7 +231,10 @@ describe.skipIf(noSshServer !== undefined)(
     })
 
     test('doctor names the box and the way to it', async () => {
-      const { code, stdout } = await agentctl('doctor')
+      const hub = await startHub({ files: [] })
+      onTestFinished(() => hub.close())
+      const env = { ...server.env, HF_ENDPOINT: hub.url, CIVITAI_ENDPOINT: hub.civitaiUrl }
+      const { code, stdout } = await runAgentctl(['doctor'], { env, cwd: home })
       expect({ code, stdout }).toMatchObject({ code: 0 })
       expect(stdout).toContain(`answers at ssh://${server.target}`)
       expect(stdout).toMatch(/ssh: .*OpenSSH_/)

@@ -1,5 +1,5 @@
-import { namesOfSecret } from '../../shared/secret-names.ts'
-import type { Environment } from '../command.ts'
+import { namesOfSecret } from '../shared/secret-names.ts'
+import type { Environment } from './command.ts'
 
 /** The value of a secret on this machine, under any of its names; an empty one counts as missing. */
 export const findSecret = (name: string, environment: Environment): string | undefined =>

@@ -1,12 +1,11 @@
 import { execFile } from 'node:child_process'
 import { stat } from 'node:fs/promises'
-import type { Environment } from './command.ts'
-import { readContexts } from './context/contexts.ts'
+import type { Environment } from '../command.ts'
+import { readContexts } from '../context/contexts.ts'
+import type { Finding } from './finding.ts'
 
 /** Keys that ssh could show to a box: an agent, or files that it does not refuse because others may read them. */
-export const sshKeys = async (
-  environment: Environment,
-): Promise<{ readonly check: string; readonly detail: string; readonly fix: string | null }> => {
+export const sshKeys = async (environment: Environment): Promise<Finding> => {
   const keys = await keysOfSsh(environment)
   const open = keys.filter(({ mode }) => (mode & 0o077) !== 0).map(({ path }) => path)
   const hasAgent = Boolean(environment['SSH_AUTH_SOCK'])

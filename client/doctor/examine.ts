@@ -1,33 +1,35 @@
 import { execFile } from 'node:child_process'
 import { access, constants, stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
-import type { Call, Environment } from './command.ts'
-import { connect } from './connect.ts'
-import { contextsFile, readContexts } from './context/contexts.ts'
-import type { Box } from './context/resolve-box.ts'
-import { resolveBox } from './context/resolve-box.ts'
-import { targetText } from './context/target.ts'
-import { sshKeys } from './doctor-keys.ts'
-import { asAgentError } from './exit.ts'
-import { VERSION } from '../shared/version.ts'
-import { versionNote } from './version.ts'
-
-/** One look at this machine's set-up; `fix` is null when nothing is wrong. */
-export type Finding = { readonly check: string; readonly detail: string; readonly fix: string | null }
+import { VERSION } from '../../shared/version.ts'
+import type { Call, Environment } from '../command.ts'
+import { connect } from '../connect.ts'
+import { contextsFile, readContexts } from '../context/contexts.ts'
+import type { Box } from '../context/resolve-box.ts'
+import { resolveBox } from '../context/resolve-box.ts'
+import { targetText } from '../context/target.ts'
+import { asAgentError } from '../exit.ts'
+import { versionNote } from '../version.ts'
+import type { Finding } from './finding.ts'
+import { outside } from './outside.ts'
+import { sshKeys } from './ssh-keys.ts'
 
 const OLDEST_NODE = 22
 
 /** Every check, each with what to do where it fails. Never throws for what it finds. */
 export const examine = async (call: Call): Promise<Finding[]> => {
   const { environment } = call
-  return [
-    nodeVersion(),
-    await contextList(environment),
-    await contextsMode(environment),
-    await sshProgram(environment),
-    await sshKeys(environment),
-    ...(await box(call)),
-  ]
+  const [here, there, ofTheBox] = await Promise.all([
+    Promise.all([
+      contextList(environment),
+      contextsMode(environment),
+      sshProgram(environment),
+      sshKeys(environment),
+    ]),
+    outside(call),
+    box(call),
+  ])
+  return [nodeVersion(), ...here, ...there, ...ofTheBox]
 }
 
 const nodeVersion = (): Finding => {
