@@ -19,6 +19,17 @@ const toExpression = (part: string): string => {
   if (part.startsWith('*')) return '.*'
   if (part === '?') return '.'
   if (part.length === 1) return part.replace(/[\\^$.|+()[\]{}/]/g, String.raw`\$&`)
-  const inner = part.slice(1, -1).replaceAll(/[\\\][]/g, String.raw`\$&`)
-  return inner.startsWith('!') ? `[^${inner.slice(1)}]` : `[${inner.replace(/^\^/, String.raw`\^`)}]`
+  const isNegated = part.startsWith('[!')
+  const set = toSet(Array.from(part.slice(isNegated ? 2 : 1, -1)))
+  return isNegated ? `[^${set}]` : `[${set}]`
 }
+
+/** Single characters and ranges; one that runs backwards holds nothing, where an expression would be refused. */
+const toSet = (characters: readonly string[]): string => {
+  const [first, dash, last] = characters
+  if (first === undefined) return ''
+  if (dash !== '-' || last === undefined) return quoted(first) + toSet(characters.slice(1))
+  return (first <= last ? `${quoted(first)}-${quoted(last)}` : '') + toSet(characters.slice(3))
+}
+
+const quoted = (character: string): string => character.replace(/[\\\][^-]/, String.raw`\$&`)

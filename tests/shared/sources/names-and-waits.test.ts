@@ -56,6 +56,9 @@ test.each([
   { path: 'a.bin', include: [], exclude: ['*.b?n'], wanted: false },
   { path: 'shard-1.gguf', include: ['shard-[12].gguf'], exclude: [], wanted: true },
   { path: 'shard-3.gguf', include: ['shard-[!3].gguf'], exclude: [], wanted: false },
+  { path: 'a-b.txt', include: ['[z-a]*'], exclude: [], wanted: false },
+  { path: 'a-b.txt', include: ['[!z-a]*'], exclude: [], wanted: true },
+  { path: 'a-b.txt', include: ['a[+--]b.*'], exclude: [], wanted: true },
   { path: 'a+b.txt', include: ['a+b.txt'], exclude: [], wanted: true },
 ])('$path is wanted of $include without $exclude: $wanted', ({ path, include, exclude, wanted }) => {
   expect(isWanted(path, { include, exclude })).toBe(wanted)
