@@ -24,10 +24,25 @@ const MOST_BYTES = 32 * 2 ** 20
  * @throws AgentError gated, bad_token, repository_not_found, revision_not_found, rate_limited, source_unavailable,
  * source_refused, redirect_refused; the signal's reason
  */
-export const askHub = async (
+export const askHub = (address: string, context: HubContext): Promise<HubAnswer> =>
+  ask(address, context, async (reply) => ({ json: await readJson(reply, address), headers: reply.headers }))
+
+/**
+ * Asks a question whose answer is the status alone: the body may be anything.
+ * @throws AgentError as askHub
+ */
+export const checkHub = (address: string, context: HubContext): Promise<void> =>
+  ask(address, context, (reply) => {
+    reply.discard()
+  })
+
+type HubContext = ResolveContext & { readonly subject: HubSubject }
+
+const ask = async <T>(
   address: string,
-  context: ResolveContext & { readonly subject: HubSubject },
-): Promise<HubAnswer> => {
+  context: HubContext,
+  read: (reply: FetchReply) => T | Promise<T>,
+): Promise<T> => {
   const attempts = context.attempts ?? 4
   let tokenRefused: Refusal | undefined
   for (let failures = 1; ; failures += 1) {
@@ -36,7 +51,7 @@ export const askHub = async (
     try {
       const anonymous = tokenRefused !== undefined
       const { reply, withToken } = await follow(address, { ...context, anonymous })
-      if (reply.status === 200) return { json: await readJson(reply, address), headers: reply.headers }
+      if (reply.status === 200) return await read(reply)
       const refusal = await refusalOf(reply, { ...context, withToken })
       if (refusesToken(refusal)) {
         tokenRefused = refusal

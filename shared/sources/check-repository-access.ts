@@ -1,5 +1,5 @@
 import { AgentError } from '../contract/errors.ts'
-import { askHub, type HubSubject } from './ask-hub.ts'
+import { checkHub, type HubSubject } from './ask-hub.ts'
 import { parseSource } from './parse-source.ts'
 import type { ResolveContext } from './resolved-source.ts'
 
@@ -10,7 +10,7 @@ import type { ResolveContext } from './resolved-source.ts'
 export const checkRepositoryAccess = async (reference: string, context: ResolveContext): Promise<void> => {
   const subject = parseRepository(reference)
   const api = `${context.endpoints.hf}/api/${subject.repoType}s/${subject.repo}`
-  await askHub(`${api}/auth-check`, { ...context, subject })
+  await checkHub(`${api}/auth-check`, { ...context, subject })
 }
 
 /** Reads `hf://[datasets/|spaces/]owner/repo[@revision]`. @throws AgentError bad_request, unsafe_path */

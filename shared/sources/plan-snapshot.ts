@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { AgentError } from '../contract/errors.ts'
-import { askHub, type HubSubject } from './ask-hub.ts'
+import { askHub, checkHub, type HubSubject } from './ask-hub.ts'
 import { isOnHub } from './endpoints.ts'
 import { isWanted } from './match-names.ts'
 import { isPickleName } from './model-names.ts'
@@ -72,7 +72,7 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
     ? subject.revision
     : read(Revision, (await askHub(`${api}/revision/${encodeURIComponent(subject.revision)}`, asking)).json)
         .sha
-  await askHub(`${api}/auth-check`, asking)
+  await checkHub(`${api}/auth-check`, asking)
 
   const files = (await listFiles(`${api}/tree/${commit}?recursive=true`, asking)).flatMap((entry) => {
     if (entry.type !== 'file' || !isWanted(entry.path, request)) return []

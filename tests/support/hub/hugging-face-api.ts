@@ -33,7 +33,8 @@ export const answerHubApi = (
   if (question === 'auth-check') {
     if (files.some((file) => file.gated) && !(valid && state.acceptedTokens.includes(token)))
       refuse(valid ? 403 : 401, 'GatedRepo', `Access to model ${repo} is restricted.`)
-    else json({})
+    // The status is the answer; no client reads the text.
+    else response.writeHead(200, { 'content-type': 'text/plain' }).end('OK')
     return
   }
   if (revision !== 'main' && revision !== COMMIT) {
