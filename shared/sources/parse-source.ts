@@ -50,7 +50,7 @@ export const formatSource = (reference: SourceReference): string => {
   switch (reference.kind) {
     case 'hf': {
       const type = reference.repoType === 'model' ? '' : `${reference.repoType}s/`
-      return `hf://${type}${reference.repo}@${reference.revision}/${reference.path}`
+      return `hf://${type}${reference.repo}@${formatRevision(reference.revision)}/${reference.path}`
     }
     case 'civitai':
       return `civitai://versions/${reference.versionId}${reference.query && `?${reference.query}`}`
@@ -58,6 +58,13 @@ export const formatSource = (reference: SourceReference): string => {
       return withoutSecrets(reference.url)
   }
 }
+
+/** A slash of a branch's name is encoded, so that it is not read as the beginning of the path. */
+const formatRevision = (revision: string): string =>
+  OWN_REVISION.test(revision) ? revision : revision.replaceAll('%', '%25').replaceAll('/', '%2F')
+
+/** Revisions in which the hub itself uses slashes. */
+const OWN_REVISION = /^refs\/(?:pr|convert)\/[^/\s]+$/
 
 const notASource = (text: string): AgentError =>
   new AgentError('bad_request', `${JSON.stringify(text.replace(/\?.*/s, ''))} is not a source`, {

@@ -9,6 +9,8 @@ test.each([
   ['https://huggingface.co/a/b/resolve/main/x.bin?download=true', 'hf://a/b@main/x.bin'],
   ['https://huggingface.co/spaces/a/b/blob/v1/dir%20one/x', 'hf://spaces/a/b@v1/dir one/x'],
   ['https://huggingface.co/a/b/resolve/refs%2Fpr%2F3/x', 'hf://a/b@refs/pr/3/x'],
+  ['https://huggingface.co/a/b/resolve/feature%2Fone/x', 'hf://a/b@feature%2Fone/x'],
+  ['hf://a/b@feature%2Fone/x', 'hf://a/b@feature%2Fone/x'],
   ['civitai://versions/12', 'civitai://versions/12'],
   ['civitai://versions/12?fileId=7&token=s', 'civitai://versions/12?fileId=7'],
   ['https://civitai.com/api/download/models/12?type=Model&token=s', 'civitai://versions/12?type=Model'],
