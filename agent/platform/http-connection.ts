@@ -2,7 +2,7 @@ import type { OnReadOpts, Socket } from 'node:net'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { errorText } from './files.ts'
 import { type ChunkDecoder, createChunkDecoder } from './http-chunks.ts'
-import { broken, type HttpHead, LONGEST_HEAD, parseHead } from './http-head.ts'
+import { broken, headText, type HttpHead, LONGEST_HEAD, parseHead } from './http-head.ts'
 import { PIECE_BYTES, type Slabs } from './slabs.ts'
 
 /*
@@ -113,7 +113,7 @@ export const createHttpConnection = (options: ConnectionOptions): HttpConnection
       if (filled > LONGEST_HEAD) throw broken('its head does not end')
       return
     }
-    const parsed = parseHead(filling.toString('latin1', 0, end))
+    const parsed = parseHead(headText(filling.subarray(0, end)))
     const rest = filled - end - 4
     filling.copyWithin(0, end + 4, filled)
     filled = 0

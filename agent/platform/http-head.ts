@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { AgentError } from '../../shared/contract/errors.ts'
 
 /** Status line and header fields of a reply, and how its body is delimited. */
@@ -35,6 +36,9 @@ export const formatRequest = (
   const method = body === undefined ? 'GET' : 'POST'
   return `${method} ${url.pathname}${url.search} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n${body ?? ''}`
 }
+
+/** Names of files and addresses of redirects come as UTF-8, whatever the standard says; what is none is Latin-1. */
+export const headText = (bytes: Buffer): string => bytes.toString(isUtf8(bytes) ? 'utf8' : 'latin1')
 
 /**
  * Reads a reply's head. Whatever leaves it open where the body ends (two lengths, a length that is no number, a length

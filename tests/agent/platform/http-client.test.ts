@@ -5,7 +5,10 @@ import { createHttpClient } from '../../../agent/platform/http-client.ts'
 import { replyText } from '../../../shared/sources/fetcher.ts'
 
 /** A server that sends exactly these bytes to each request, in these pieces, and counts its connections. */
-const startServer = async (answers: readonly (readonly string[])[], options: { closes?: boolean } = {}) => {
+const startServer = async (
+  answers: readonly (readonly (string | Buffer)[])[],
+  options: { closes?: boolean } = {},
+) => {
   const sockets = new Set<Socket>()
   const requests: string[] = []
   const server = createServer((socket) => {
@@ -131,4 +134,14 @@ test('a header that would break out of its line is never sent', async () => {
   await using at = await startServer([[`${OK}Content-Length: 0\r\n\r\n`]])
   await expect(at.get({ a: 'b\r\nauthorization: x' })).rejects.toMatchObject({ code: 'internal' })
   expect(at.requests).toEqual([])
+})
+
+test('a name in a head is read as the UTF-8 that servers send, or as Latin-1 where it is none', async () => {
+  const head = (name: string) => `${OK}Content-Disposition: filename="${name}"\r\nContent-Length: 0\r\n\r\n`
+  await using at = await startServer([[head('modèle 中')], [Buffer.from(head('modèle'), 'latin1')]])
+  for (const name of ['modèle 中', 'modèle']) {
+    const reply = await at.get()
+    expect(reply.headers['content-disposition']).toBe(`filename="${name}"`)
+    expect(await replyText(reply)).toBe('')
+  }
 })
