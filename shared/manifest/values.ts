@@ -86,12 +86,11 @@ export const sha256 = z
   .string()
   .regex(/^[0-9a-f]{64}$/i, 'is not a sha256; write its 64 hexadecimal digits')
   .toLowerCase()
-export const source = z
-  .string()
-  .regex(
-    /^(hf|civitai|https?):\/\/[^\s/]\S*$/,
-    'is not a source; write hf://owner/repo@revision/path, civitai://versions/ID or https://…',
-  )
+export const source = z.string().regex(
+  // A repository's own file names may hold spaces; an address has them encoded.
+  /^(?:hf:\/\/[^\s/](?:.*\S)?|(?:civitai|https?):\/\/[^\s/]\S*)$/,
+  'is not a source; write hf://owner/repo@revision/path, civitai://versions/ID or https://…',
+)
 export const gitUrl = z
   .string()
   .regex(/^https?:\/\/[^\s@]+$/, 'is not a git address; write https://… without a user or a password in it')

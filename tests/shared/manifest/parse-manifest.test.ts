@@ -97,6 +97,14 @@ processes:
     expect(place('budget')).toBe('box.yaml:1:1')
   })
 
+  test('a file of a repository may have spaces and every other sign in its name', () => {
+    const source = 'hf://a/b@main/my modèle 100% #1?.safetensors'
+    const { manifest } = parseManifest(`${HEAD}downloads: [{to: /m, from: ["${source}"]}]\n`, {
+      file: 'box.yaml',
+    })
+    expect(manifest.downloads).toMatchObject([{ from: [source] }])
+  })
+
   test('a shell’s own ${…} in a command is left alone', () => {
     const { manifest } = parseManifest(
       `${HEAD}processes: {job: {kind: command, command: [sh, -c, 'echo "\${HOME}" "\${1:-x}"']}}\n`,
