@@ -26,7 +26,7 @@ export const inspectStart = async (file: Inspected): Promise<boolean> => {
   const wanted = Math.min(HEAD_BYTES, file.sizeBytes ?? HEAD_BYTES)
   if (file.availableBytes < wanted) return false
   const head = await file.read(0, wanted)
-  refuseText(head, file.name)
+  refuseText(file.name, head.toString('utf8', 0, 256))
   if (/\.gguf$/i.test(file.name) && head.toString('latin1', 0, 4) !== 'GGUF')
     throw new AgentError('not_a_model', `${file.name} does not start as a GGUF file`)
   return /\.(safetensors|sft)$/i.test(file.name) ? inspectSafetensors(head, file) : true
@@ -62,8 +62,13 @@ export const refusePageType = (name: string, contentType: string | undefined): v
 const webPage = (name: string): AgentError =>
   new AgentError('login_required', `the source sent a web page instead of ${name}`)
 
-const refuseText = (head: Buffer, name: string): void => {
-  const text = head.toString('utf8', 0, 256).trimStart()
+/**
+ * Judges the first characters of what came instead of a model.
+ * @throws AgentError login_required, not_a_model
+ */
+export const refuseText = (name: string, beginning: string): void => {
+  if (!isModelName(name)) return
+  const text = beginning.trimStart()
   if (/^<(!doctype|html|head|body|\?xml|!--)/i.test(text)) throw webPage(name)
   if (text.startsWith('version https://git-lfs.github.com/spec/'))
     throw new AgentError('not_a_model', `the source sent a Git LFS pointer instead of ${name}`, {

@@ -1,5 +1,6 @@
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
+import { signedUntil } from '../../shared/sources/signed-until.ts'
 import type { Clock } from '../platform/clock.ts'
 
 export type DataAddress = {
@@ -7,6 +8,16 @@ export type DataAddress = {
   current(signal: AbortSignal): Promise<{ readonly url: URL; readonly generation: number }>
   /** Notes that an address gave bytes. */
   worked(generation: number): void
+  /**
+   * The content host sends on to another address. Followed while this one is new; of one that gave bytes before it means
+   * that it is no good any more, as the way to a login page does.
+   * @throws AgentError the refusal, or what the new resolve found
+   */
+  moved(
+    generation: number,
+    redirect: { readonly target: () => URL; readonly refusal: AgentError },
+    signal: AbortSignal,
+  ): Promise<void>
   /**
    * A content host refused the address. All connections of the file share one new resolve; when the fresh address is
    * refused as well before it gave anything, there is no hope in a third.
@@ -17,6 +28,7 @@ export type DataAddress = {
 
 /** A signed address is renewed when this part of its life is over: it is checked when a request arrives. */
 const RENEW_AFTER = 0.8
+const MOST_HOPS = 10
 
 export const createDataAddress = (
   first: ResolvedSource,
@@ -26,6 +38,9 @@ export const createDataAddress = (
   let source = first
   let generation = 0
   let gaveBytes = true
+  // Since it was resolved: the first address may be refused for its age, but not for having served.
+  let hops = 0
+  let hasWorked = false
   let obtainedAt = clock.now().getTime()
   let renewing: Promise<void> | undefined
 
@@ -37,7 +52,8 @@ export const createDataAddress = (
           throw new AgentError('source_changed', `${first.reference} changed while it was fetched`)
         source = fresh
         generation += 1
-        gaveBytes = false
+        gaveBytes = hasWorked = false
+        hops = 0
         obtainedAt = clock.now().getTime()
       })
       .finally(() => (renewing = undefined))
@@ -50,20 +66,31 @@ export const createDataAddress = (
     return life > 0 && clock.now().getTime() > obtainedAt + RENEW_AFTER * life
   }
 
+  const refused: DataAddress['refused'] = async (at, refusal, signal) => {
+    // Another connection has fetched a fresh address in the meantime.
+    if (at < generation) return
+    if (!gaveBytes) throw refusal
+    await renew(signal)
+  }
+
   return {
     current: async (signal) => {
       if (isNearEnd()) await renew(signal)
       return { url: new URL(source.dataUrl), generation }
     },
     worked: (at) => {
-      if (at === generation) gaveBytes = true
+      if (at === generation) gaveBytes = hasWorked = true
     },
-    refused: async (at, refusal, signal) => {
-      // Another connection has fetched a fresh address in the meantime.
+    moved: async (at, { target, refusal }, signal) => {
       if (at < generation) return
-      if (!gaveBytes) throw refusal
-      await renew(signal)
+      if (hasWorked) return refused(at, refusal, signal)
+      if (hops >= MOST_HOPS) throw refusal
+      const url = target()
+      hops += 1
+      generation += 1
+      source = { ...source, dataUrl: url.href, expiresAt: signedUntil(url) ?? source.expiresAt }
     },
+    refused,
   }
 }
 

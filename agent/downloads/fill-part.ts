@@ -10,7 +10,7 @@ import type { FileContext } from './file-context.ts'
 import { hashFile } from './hash-file.ts'
 import type { FileHashes } from './hash-thread.ts'
 import type { Expected } from '../../shared/sources/judge-source.ts'
-import { openPart, type PartFile, type PartIdentity } from './part-file.ts'
+import { discardPart, openPart, type PartFile, type PartIdentity } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
 import { createSourceRules } from './source-rules.ts'
 import { transfer } from './transfer.ts'
@@ -114,6 +114,8 @@ const fillOnce = async (
   } catch (error) {
     // What failed first is what counts; the record is written as far as that is possible.
     await part.close().catch(() => undefined)
+    // A partial file without a byte is nothing to go on from.
+    if (part.book.doneBytes() === 0) await discardPart(file.path)
     // The first bytes may be an earlier attempt's, and lost in a crash: they are fetched again before the source is blamed.
     if (part.resumedBytes > 0 && error instanceof AgentError && error.code === 'not_a_model')
       throw new AgentError('source_changed', `what an earlier attempt left of ${file.to} is damaged`, {

@@ -1,9 +1,10 @@
 import { AgentError } from '../../shared/contract/errors.ts'
-import type { FetchReply } from '../../shared/sources/fetcher.ts'
+import { type FetchReply, replyText } from '../../shared/sources/fetcher.ts'
 import { validatorOf } from '../../shared/sources/published-facts.ts'
+import { isRedirect, redirectTarget } from '../../shared/sources/redirect-target.ts'
 import { askedDelayMs, isRetryableStatus } from '../../shared/sources/retry-after.ts'
 import type { ByteRange } from './byte-ranges.ts'
-import { refusePageType } from './content-check.ts'
+import { refusePageType, refuseText } from './content-check.ts'
 import { readRangeReply } from './range-reply.ts'
 import type { TransferJob } from './transfer-job.ts'
 
@@ -60,11 +61,14 @@ export const requestRange = async (
   try {
     refusePageType(job.name, reply.headers['content-type'])
     refuseOtherVersion(job, reply)
-    if (read.state === 'changed')
+    if (read.state === 'changed') {
+      // A page or an error in the place of the file: what it says tells more than its length.
+      if (reply.status === 200) refuseText(job.name, await replyText(reply))
       throw new AgentError(
         'source_changed',
         `${source.reference} has ${read.sizeBytes} bytes, it had ${source.sizeBytes ?? 'another size'}`,
       )
+    }
     if (read.state === 'wrong')
       throw new PassingFailure(new AgentError('source_unavailable', `${source.reference}: ${read.why}`))
   } catch (error) {
@@ -78,7 +82,7 @@ export const requestRange = async (
 }
 
 /** What a content host answers when a signed address is no good any more. */
-const EXPIRED = [301, 302, 303, 307, 308, 400, 401, 403]
+const EXPIRED = [400, 401, 403]
 
 const refuse = async (
   job: TransferJob,
@@ -91,6 +95,11 @@ const refuse = async (
 ): Promise<never> => {
   const { url, generation, reply, signal } = answer
   const why = await job.rules.explain(url, reply)
+  if (isRedirect(reply)) {
+    const target = (): URL => redirectTarget(url, reply, job.source.reference)
+    await job.address.moved(generation, { target, refusal: why }, signal)
+    throw new RenewedAddress()
+  }
   if (EXPIRED.includes(reply.status) && !job.rules.isOwn(url)) {
     await job.address.refused(generation, why, signal)
     throw new RenewedAddress()

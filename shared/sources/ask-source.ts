@@ -8,6 +8,7 @@ import { fileNameFrom } from './file-name.ts'
 import { isModelName } from './model-names.ts'
 import { formatSource, type SourceReference } from './parse-source.ts'
 import { type Answer, type PublishedFacts, readAnswers } from './published-facts.ts'
+import { isRedirect, redirectTarget } from './redirect-target.ts'
 import { explainRefusal, isPassing, type Refusal } from './refusals.ts'
 import type { ResolveContext, ResolvedSource } from './resolved-source.ts'
 import { askedDelayMs, isRetryableStatus } from './retry-after.ts'
@@ -45,7 +46,7 @@ export const askSource = async (reference: SourceReference, context: AskContext)
       return { state: 'refused', error: named(error, source), mayPass: isCode(error, 'source_unavailable') }
     }
     answers.push({ url, reply, onHub })
-    const next = isRedirect(reply.status) ? redirectTarget(url, reply, source) : undefined
+    const next = isRedirect(reply) ? redirectTarget(url, reply, source) : undefined
     if (next !== undefined && isLogin(reference, next)) {
       reply.discard()
       return refused(await refusalOf({ reference, source, reply, headers, onHub, context }), context)
@@ -105,27 +106,9 @@ const firstUrl = (reference: SourceReference, endpoints: Endpoints): string => {
   }
 }
 
-const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status)
-
 /** `bytes=0-0` of an empty file cannot be satisfied; the answer then says that there are 0 bytes. */
 const isEmptyFile = (reply: FetchReply): boolean =>
   reply.status === 416 && /^bytes \*\/0$/.test(reply.headers['content-range'] ?? '')
-
-const redirectTarget = (from: URL, reply: FetchReply, source: string): URL => {
-  const location = reply.headers['location']
-  const target =
-    location !== undefined && URL.canParse(location, from.href) ? new URL(location, from.href) : undefined
-  reply.discard()
-  const refuse = (why: string): never => {
-    throw new AgentError('redirect_refused', `${source} redirects ${why}`)
-  }
-  if (target === undefined) return refuse('without saying where to')
-  if (target.protocol !== 'https:' && target.protocol !== 'http:') return refuse(`to ${target.protocol}`)
-  if (from.protocol === 'https:' && target.protocol === 'http:')
-    return refuse(`from https to plain http: ${target.origin}`)
-  if (target.username || target.password) return refuse('to an address with a password in it')
-  return target
-}
 
 const isSameHub = (url: URL, reference: SourceReference, context: AskContext): boolean =>
   reference.kind !== 'https' && isOnHub(url, reference.kind, context.endpoints)
@@ -145,7 +128,7 @@ const refusalOf = async (parts: {
   reference: parts.reference,
   status: parts.reply.status,
   headers: parts.reply.headers,
-  text: isRedirect(parts.reply.status) ? '' : await replyText(parts.reply),
+  text: isRedirect(parts.reply) ? '' : await replyText(parts.reply),
   withToken: parts.headers['authorization'] !== undefined,
   fromHub: parts.onHub,
   endpoints: parts.context.endpoints,

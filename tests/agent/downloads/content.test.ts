@@ -74,3 +74,29 @@ test('T40: a pickle is refused before anything is asked, and fetched when it is 
   expect(bench.hub.requests).toEqual([])
   expect(await bench.fetch(bench.planned('a.ckpt', { allowPickle: true }))).toMatchObject({ state: 'done' })
 })
+
+test.each([
+  { what: 'a page of no type', text: html, code: 'login_required' },
+  { what: 'an LFS pointer', text: pointer, code: 'not_a_model' },
+])(
+  'cases 66 and 68: $what in the place of a larger file is told as that, and nothing is kept',
+  async (one) => {
+    const does: FaultAction = {
+      kind: 'answer',
+      status: 200,
+      body: one.text,
+      headers: { 'content-length': String(Buffer.byteLength(one.text)) },
+    }
+    await using bench = await startBench({ files: [{ repo, path, faults: [{ at: 'cdn', does }] }] })
+    const outcome = await bench.fetch(bench.planned(path))
+    expect(outcome).toMatchObject({ state: 'failed', problem: { code: one.code } })
+    expect(bench.left()).toEqual([])
+  },
+)
+
+test('a source that gives no byte leaves no partial file', async () => {
+  const does: FaultAction = { kind: 'answer', status: 403 }
+  await using bench = await startBench({ files: [{ repo, path, faults: [{ at: 'cdn', does }] }] })
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'failed' })
+  expect(bench.left()).toEqual([])
+})

@@ -151,3 +151,25 @@ test('a mirror that only its own hash proves is taken with a warning, and withou
   expect(other.state).toBe('failed')
   expect(bench.eventsOf('download.source-failed').at(-1)?.data).toMatchObject({ code: 'mirror_unproven' })
 })
+
+test('a content host that sends on to another host is followed there', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: 5 * MB }], hfToken: GOOD_TOKEN })
+  const { content, faults } = bench.hub.file(path)
+  const headers = { location: `${bench.hub.mirrorUrl}/${path}` }
+  faults.push({ at: 'cdn', does: { kind: 'answer', status: 302, headers } })
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'done', problem: null })
+  expect(bench.sha256(path)).toBe(content.sha256)
+  expect(bench.hub.sentBytes('mirror')).toBe(5 * MB)
+  const elsewhere = bench.hub.requests.filter(({ at }) => at !== 'hub')
+  expect(elsewhere.filter(({ authorization }) => authorization !== null)).toEqual([])
+  // Asked once where to go, not for each range.
+  expect(elsewhere.filter(({ at }) => at === 'cdn')).toHaveLength(1)
+})
+
+test('case 33: a content host that redirects to itself for ever is given up', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: MB }] })
+  const headers = { location: '?Signature=again' }
+  bench.hub.file(path).faults.push({ at: 'cdn', does: { kind: 'answer', status: 302, headers } })
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'failed' })
+  expect(bench.hub.requests.filter(({ at }) => at === 'cdn')).toHaveLength(11)
+})
