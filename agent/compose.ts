@@ -54,6 +54,7 @@ import { planPython } from './python/plan-python.ts'
 import { preparePython } from './python/prepare-python.ts'
 import { recoverPython } from './python/recover-python.ts'
 import { runNodeScripts } from './python/run-node-scripts.ts'
+import { allOverlayDists } from './python/unwanted-dists.ts'
 import { checkRemote } from './sync/check-remote.ts'
 import { createSync } from './sync/sync.ts'
 
@@ -195,7 +196,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
       searchPath,
       hasSecret: (name) => secrets.get(name) !== undefined,
       resolve,
-      isProven: downloads.isProven,
+      provenSize: async (file) => (await downloads.proven(file))?.sizeBytes,
       checkPlace: checkDestination,
       askRunning: processes.checkWorkflow,
       isSnapshotProven: (snapshot, { request, hfHome }) =>
@@ -210,6 +211,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     python: {
       plan: (request, { signal }) => planPython(request, { ...pythonContext, signal }),
       prepare: (plan, { signal }) => preparePython(plan, { ...pythonContext, signal }),
+      packages: () => allOverlayDists(pythonContext.folder),
       runScripts: (nodes, of) => runNodeScripts(nodes, { ...pythonContext, ...of }),
       cloneNodes: (nodes, { signal, folder }) =>
         cloneCustomNodes(nodes, {

@@ -7,6 +7,7 @@ import type { PlanRecord } from '../../shared/contract/records.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
 import { planBudget } from '../budget/planned-budget.ts'
+import { findLeft } from './find-left.ts'
 import { decide } from '../preflight/decide.ts'
 import type { FoundSnapshot } from '../preflight/decide.ts'
 import { ASSUMED_BYTES_PER_SECOND, estimateDownloads, rateOf } from '../../shared/preflight/estimate.ts'
@@ -110,6 +111,10 @@ export const makePlan = async (
         python: [...(python.plan?.changes ?? [])],
         processes: [...rooms.processes.preview(processes.planned)],
         later: decision.later,
+        left: await findLeft(
+          { files: decision.files, snapshots: decision.snapshots, python: python.plan },
+          rooms,
+        ),
       },
       estimate: estimateDownloads(downloadBytes, {
         bytesPerSecond: ASSUMED_BYTES_PER_SECOND,

@@ -48,13 +48,13 @@ export const pullModel = async (
     allowPickle: request.allowPickle,
     keepsOther: true,
   }
-  if (!(await downloads.isProven(file))) await refuseTooLarge(place, found.sizeBytes)
+  if ((await downloads.proven(file)) === undefined) await refuseTooLarge(place, found.sizeBytes)
   const { state, problem } = await downloads.fetchOne(file, { signal })
   if (state === 'failed')
     throw new AgentError(problem?.code ?? 'internal', problem?.message ?? `${place.to} was not fetched`, {
       ...(problem ? { hint: problem.hint } : {}),
     })
-  const model = (await downloads.models()).find((one) => one.path === place.to)
+  const model = (await downloads.models()).find((one) => one.path === place.path)
   if (model === undefined) throw new AgentError('internal', `${place.to} was fetched and is not listed`)
   return { model, problems: problem ? [problem] : [] }
 }

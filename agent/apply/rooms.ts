@@ -11,6 +11,7 @@ import type { Probes } from '../preflight/gather-facts.ts'
 import type { Processes } from '../processes/processes.ts'
 import type { PythonPlan, PythonRequest } from '../python/plan-python.ts'
 import type { PythonReady } from '../python/prepare-python.ts'
+import type { OverlayDist } from '../python/unwanted-dists.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
 import type { Sync } from '../sync/sync.ts'
 
@@ -34,6 +35,8 @@ export type Rooms = {
       nodes: readonly CustomNode[],
       context: Waiting & { readonly folder: string },
     ): Promise<readonly Problem[]>
+    /** What lies in every overlay, for a manifest that wants no Python. */
+    packages(): Promise<readonly OverlayDist[]>
     /** Runs the install.py of those nodes that have one; what failed comes back, the rest goes on. */
     runScripts(
       nodes: readonly CustomNode[],

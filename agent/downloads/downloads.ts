@@ -23,6 +23,7 @@ import { createRows } from './rows.ts'
 import { blobFiles, isLinked, type PlannedSnapshot } from './snapshot-layout.ts'
 import { createSnapshotRow } from './snapshot-row.ts'
 import { createVerifiedFiles } from './verified-files.ts'
+import type { VerifiedFile } from './verified-files.ts'
 import { verifyModels } from './verify-models.ts'
 
 export type DownloadsDeps = {
@@ -62,8 +63,8 @@ export type Downloads = {
   readonly recallSnapshot: (request: SnapshotRequest, hfHome: string) => Promise<KeptSnapshot | undefined>
   /** True when every file of the snapshot is proven and linked: no request, no reading. */
   readonly isSnapshotProven: (snapshot: PlannedSnapshot) => Promise<boolean>
-  /** True when the file was verified before and lies unchanged on disk: one look, no reading. */
-  readonly isProven: (file: PlannedFile) => Promise<boolean>
+  /** The record of a file that was verified before and lies unchanged on disk: one look, no reading. */
+  readonly proven: (file: PlannedFile) => Promise<VerifiedFile | undefined>
   /** The files of the current set, or of the last one. */
   readonly rows: () => DownloadRow[]
   readonly progress: () => Progress
@@ -172,12 +173,12 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   }
 
   const isSnapshotProven = async (planned: PlannedSnapshot): Promise<boolean> => {
-    for (const file of blobFiles(planned)) if (!(await isProven(file))) return false
+    for (const file of blobFiles(planned)) if ((await proven(file)) === undefined) return false
     return isLinked(planned)
   }
 
-  const isProven = async (file: PlannedFile): Promise<boolean> =>
-    (await findProven(file, { verified, resolve: deps.resolve })) !== undefined
+  const proven = (file: PlannedFile): Promise<VerifiedFile | undefined> =>
+    findProven(file, { verified, resolve: deps.resolve })
 
   return {
     fetchAll: (files, { signal }) =>
@@ -220,7 +221,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         : undefined
     },
     isSnapshotProven,
-    isProven,
+    proven,
     rows: rows.all,
     progress: rows.progress,
   }

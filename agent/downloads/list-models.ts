@@ -15,7 +15,7 @@ export const listModels = async (deps: {
   readonly snapshots: KeptSnapshots
 }): Promise<readonly ModelRow[]> => {
   const { rows, verified } = deps
-  const models = rows.all().map(fromRow)
+  const models = rows.entries().map(fromRow)
   const left = new Map(verified.all().map((file) => [file.path, file]))
   for (const kept of deps.snapshots.all()) {
     const files = blobFiles({ ...kept, optional: false, allowPickle: true })
@@ -49,8 +49,8 @@ const isThere = (path: string): Promise<boolean> =>
     () => false,
   )
 
-const fromRow = (row: DownloadRow): ModelRow => ({
-  path: row.to,
+const fromRow = ([path, row]: readonly [string, DownloadRow]): ModelRow => ({
+  path,
   source: row.source,
   sizeBytes: row.bytesTotal,
   sha256: row.sha256,

@@ -11,6 +11,8 @@ export type Rows = {
   /** A new set begins: what ended before it is not shown any more. */
   beginSet(): void
   readonly all: () => DownloadRow[]
+  /** With their keys: the absolute path of a file, `hf://repo@commit` of a snapshot. */
+  readonly entries: () => (readonly [string, DownloadRow])[]
   /** The sum of the set; what was asked for beside it does not count. */
   readonly progress: () => Progress
 }
@@ -27,6 +29,7 @@ export const createRows = (): Rows => {
         if (row.ofSet || ['done', 'failed'].includes(row.read().state)) rows.delete(key)
     },
     all: () => [...rows.values()].map((row) => row.read()),
+    entries: () => [...rows].map(([key, row]) => [key, row.read()] as const),
     progress: () => sumUp([...rows.values()].filter((row) => row.ofSet).map((row) => row.read())),
   }
 }

@@ -98,7 +98,7 @@ export const decide = (
       ...sources.files.map((file) => ({
         to: file.to,
         action: facts.proven.has(file.path) ? ('keep' as const) : ('fetch' as const),
-        sizeBytes: file.sizeBytes,
+        sizeBytes: facts.proven.get(file.path) ?? file.sizeBytes,
         source: file.from[0] ?? '',
       })),
       ...snapshots.map(({ snapshot, isProven }) => ({

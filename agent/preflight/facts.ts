@@ -14,8 +14,8 @@ export type DiskFact = {
 /** Everything about the box and its sources that the decision looks at. Gathered once, read-only. */
 export type Facts = SourceFacts & {
   readonly secrets: ReadonlySet<string>
-  /** Destinations that were verified before and have not changed since. */
-  readonly proven: ReadonlySet<string>
+  /** Destinations that were verified before and have not changed since, with their sizes in bytes. */
+  readonly proven: ReadonlyMap<string, number>
   /** The same of repositories, by the manifest's words. */
   readonly provenSnapshots: ReadonlySet<string>
   /** Bytes already on disk of a destination's unfinished transfer. */

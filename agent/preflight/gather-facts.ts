@@ -25,7 +25,8 @@ export type Probes = {
   readonly searchPath: string
   readonly hasSecret: (name: string) => boolean
   readonly resolve: ResolveDeps
-  readonly isProven: (file: WantedFile) => Promise<boolean>
+  /** The size in bytes of a file that was verified before and lies unchanged on disk. */
+  readonly provenSize: (file: WantedFile) => Promise<number | undefined>
   /** @throws AgentError where the destination of a file cannot be written as it is */
   readonly checkPlace: (file: WantedFile) => Promise<void>
   readonly isSnapshotProven: (snapshot: Snapshot, wanted: WantedSnapshot) => Promise<boolean>
@@ -44,9 +45,12 @@ export const gatherFacts = async (
 ): Promise<Facts> => {
   const { manifest, files } = wanted
   const { probes, signal } = context
-  const proven = new Set<string>()
+  const proven = new Map<string, number>()
   await Promise.all(
-    files.map(async (file) => ((await probes.isProven(file)) ? proven.add(file.path) : undefined)),
+    files.map(async (file) => {
+      const sizeBytes = await probes.provenSize(file)
+      if (sizeBytes !== undefined) proven.set(file.path, sizeBytes)
+    }),
   )
   const unproven = files.filter((file) => !proven.has(file.path))
   const clock = watchClock(probes.resolve.fetch, () => probes.resolve.clock.now())

@@ -44,6 +44,12 @@ export const missingBuilds = (
   })
 }
 
+/** The names of the dists that these entries were built as, as far as they were built. */
+export const builtNames = (builds: readonly GitInstall[], env: string): readonly string[] =>
+  readRecord(env)
+    .filter((one) => builds.some(({ git, ref }) => git === one.git && ref === one.ref))
+    .map(({ name }) => name)
+
 /** Remembers what the overlay's dists were built from. */
 export const recordBuilds = (env: string, built: readonly BuiltWheel[]): void => {
   const fresh = built.map(({ git, ref, name, version }) => ({ git, ref, name, version }))

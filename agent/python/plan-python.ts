@@ -6,7 +6,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { Python } from '../../shared/manifest/schema.ts'
 import { coupledDists } from './abi/coupled-dists.ts'
 import type { BuiltWheel, GitInstall } from './built-wheels.ts'
-import { missingBuilds } from './built-wheels.ts'
+import { builtNames, missingBuilds } from './built-wheels.ts'
 import { checkDisk, packedBytes } from './check-disk.ts'
 import { checkResolution } from './check-resolution.ts'
 import type { PythonContext } from './context.ts'
@@ -30,6 +30,8 @@ import { withScratchPython } from './scratch.ts'
 import { sortRequests } from './sort-requests.ts'
 import { checkTorchFit } from './torch-fit.ts'
 import type { Uv } from './uv.ts'
+import { unwantedDists } from './unwanted-dists.ts'
+import type { OverlayDist } from './unwanted-dists.ts'
 import { findUv } from './uv.ts'
 
 /** The manifest's `python`, and what came to it: requirements files of custom nodes, wheels that were built. */
@@ -53,6 +55,8 @@ export type PythonPlan = PythonUse & {
   readonly dists: readonly PlannedDist[]
   /** Of their wheels, as far as the index tells their sizes. */
   readonly downloadBytes: number
+  /** What is in the overlay and not wanted any more; it stays. */
+  readonly left: readonly OverlayDist[]
   readonly problems: readonly Problem[]
   /** Lines that keep pip off the protected dists, in this room and in the processes. */
   readonly constraints: readonly string[]
@@ -115,6 +119,14 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
     ],
     dists,
     downloadBytes: packedBytes(dists),
+    left: unwantedDists(top.dists, {
+      root,
+      wanted: [
+        ...top.weighed.flatMap((one) => (one.error === undefined ? [one.name] : [])),
+        ...dists.map(({ name }) => name),
+        ...builtNames(installs.builds, paths.env),
+      ],
+    }),
     problems: [
       ...files.problems,
       ...installs.problems,

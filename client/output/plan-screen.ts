@@ -7,18 +7,13 @@ import { bold, dim, yellow } from './text.ts'
 
 /** What a plan would change, what that costs, and what could not be checked. */
 export const showPlan = ({ changes, estimate, unchecked }: PlanRecord, output: Output): void => {
-  const { downloads, python, processes, later } = changes
+  const { downloads, python, processes, later, left } = changes
   const changed = [...downloads, ...processes].some((change) => change.action !== 'keep') || python.length > 0
   if (!changed) output.line('nothing would change')
   const tables = [
     tableLines(
       ['DOWNLOAD', 'ACTION', 'SIZE', 'SOURCE'],
-      downloads.map((file) => [
-        file.to,
-        actionText(file.action),
-        file.sizeBytes === null ? 'unknown' : formatSize(file.sizeBytes),
-        file.source,
-      ]),
+      downloads.map((file) => [file.to, actionText(file.action), orUnknown(file.sizeBytes), file.source]),
     ),
     tableLines(
       ['PACKAGE', 'FROM', 'TO'],
@@ -32,11 +27,20 @@ export const showPlan = ({ changes, estimate, unchecked }: PlanRecord, output: O
       ['FETCHED BY A PROGRAM LATER', 'TO FETCH IT NOW, ADD TO DOWNLOADS'],
       later.map(({ source, download }) => [source, download]),
     ),
+    tableLines(
+      ['NOT IN THE MANIFEST, STAYS', 'SIZE OR VERSION'],
+      [
+        ...left.files.map(({ path, sizeBytes }) => [path, orUnknown(sizeBytes)]),
+        ...left.packages.map(({ name, version }) => [name, version]),
+      ],
+    ),
   ]
   tables.filter((lines) => lines.length > 0).forEach((lines) => output.lines([...lines, []]))
   if (changed) output.line(dim('estimate  '), estimateText(estimate))
   unchecked.forEach((what) => output.line(yellow('unchecked '), what))
 }
+
+const orUnknown = (sizeBytes: number | null) => (sizeBytes === null ? 'unknown' : formatSize(sizeBytes))
 
 const actionText = (action: string) => (action === 'keep' ? dim(action) : bold(action))
 

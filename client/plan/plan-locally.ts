@@ -120,6 +120,7 @@ const toRecord = (
       python: [],
       processes: Object.keys(manifest.processes).map((name) => ({ name, action: 'start' as const })),
       later: [...decision.later],
+      left: { files: [], packages: [] },
     },
     estimate: estimateDownloads(downloadBytes, {
       bytesPerSecond: context.bytesPerSecond,

@@ -276,6 +276,11 @@ export const PlanChanges = z.object({
   processes: z.array(z.object({ name: z.string(), action: z.enum(['start', 'restart', 'keep', 'stop']) })),
   /** What programs fetch by themselves once they run, each with the entry of `downloads` that fetches it before. */
   later: z.array(z.object({ source: z.string(), download: z.string() })),
+  /** What is on the box, though the manifest does not want it (any more). It is never taken away. */
+  left: z.object({
+    files: z.array(z.object({ path: z.string(), sizeBytes: bytes.nullable() })),
+    packages: z.array(z.object({ name: z.string(), version: z.string() })),
+  }),
 })
 export type PlanChanges = z.infer<typeof PlanChanges>
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { ModelRow, Problem, RunRecord } from '../../shared/contract/records.ts'
+import type { ModelRow, PlanRecord, Problem, RunRecord } from '../../shared/contract/records.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import { startAgentctl } from '../support/agentctl.ts'
 import type { Fault } from '../support/hub/faults.ts'
@@ -52,7 +52,11 @@ test('agentctl pull and models verify on a real box; then it comes up again with
     ])
     expect(pulled.code, pulled.stderr).toBe(0)
     const { model } = JSON.parse(pulled.stdout) as { model: ModelRow }
-    expect(model).toMatchObject({ path: 'loras/b.safetensors', state: 'done', sizeBytes: 2_000_000 })
+    expect(model).toMatchObject({
+      path: join(home, 'models/loras/b.safetensors'),
+      state: 'done',
+      sizeBytes: 2_000_000,
+    })
     expect(await sha256OfFile(join(home, 'models/loras/b.safetensors'))).toBe(model.sha256)
     const missing = await agent.agentctl(['pull', `hf://${repo}@main/none.safetensors`])
     expect(missing).toMatchObject({ code: 1, stdout: '' })
@@ -70,6 +74,22 @@ test('agentctl pull and models verify on a real box; then it comes up again with
     })
     expect(await agent.agentctl(['apply', manifest])).toMatchObject({ code: 0 })
     expect(await agent.agentctl(['models', 'verify'])).toMatchObject({ code: 0 })
+
+    // What leaves the manifest stays on the disk, and the plan says so.
+    const less = join(home, 'less.yaml')
+    writeFileSync(less, `version: 1\nname: less\nmodels_root: ${home}/models\n`)
+    const plan = await agent.agentctl(['plan', less, '--json'])
+    const { changes } = JSON.parse(plan.stdout) as PlanRecord
+    expect(changes.left.files).toEqual([
+      { path, sizeBytes: 3_000_000 },
+      { path: `hf://${repo}@${COMMIT}`, sizeBytes: 7 },
+      { path: join(home, 'models/loras/b.safetensors'), sizeBytes: 2_000_000 },
+    ])
+    const kept = await agent.agentctl(['plan', manifest, '--json'])
+    expect((JSON.parse(kept.stdout) as PlanRecord).changes).toMatchObject({
+      downloads: [{ to: 'a.safetensors', action: 'keep', sizeBytes: 3_000_000 }, { action: 'keep' }],
+      left: { files: [{ path: join(home, 'models/loras/b.safetensors') }] },
+    })
 
     await agent.kill('SIGTERM')
     await hub.close()

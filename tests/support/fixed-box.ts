@@ -334,7 +334,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
 
 const modelsOf = (status: StatusRecord): ModelRow[] =>
   status.downloads.map((row) => ({
-    path: row.to,
+    path: `/workspace/models/${row.to}`,
     source: row.source,
     sizeBytes: row.bytesTotal,
     sha256: row.sha256,

@@ -110,6 +110,10 @@ export const aPlan = (change: Partial<PlanRecord> = {}): PlanRecord => ({
     python: [{ name: 'natsort', from: null, to: '8.4.0' }],
     processes: [{ name: 'comfyui', action: 'start' }],
     later: [],
+    left: {
+      files: [{ path: '/models/old.safetensors', sizeBytes: 2_000_000 }],
+      packages: [{ name: 'piq', version: '0.8.0' }],
+    },
   },
   estimate: { downloadBytes: 1_234_567, seconds: 65, usd: null },
   unchecked: ['the size of vae/x.safetensors'],

@@ -30,7 +30,7 @@ const decideOn = (
     tokens: new Map(),
     gitRefs: new Map(),
     provenSnapshots: new Set(),
-    proven: new Set(),
+    proven: new Map(),
     partialBytes: new Map(),
     disks: new Map([...files.map((file) => [file.path, disk] as const), ['/models', disk]]),
     gpus: null,
@@ -211,7 +211,9 @@ downloads:
   expect(
     told(decideOn(yaml, { sources: map, partialBytes: new Map([['/models/a.safetensors', 20 * GB]]) })),
   ).toEqual([])
-  expect(told(decideOn(yaml, { sources: map, proven: new Set(['/models/b.safetensors']) }))).toEqual([])
+  expect(
+    told(decideOn(yaml, { sources: map, proven: new Map([['/models/b.safetensors', 95 * GB]]) })),
+  ).toEqual([])
 })
 
 test('packages and downloads that share a disk must fit together; on two disks each must fit alone', () => {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { PythonPlan } from '../../../agent/python/plan-python.ts'
+import { allOverlayDists } from '../../../agent/python/unwanted-dists.ts'
 import { preparePython } from '../../../agent/python/prepare-python.ts'
 import { makeWheel } from '../../support/wheels/make-wheel.ts'
 import type { PythonWorld } from '../../support/wheels/python-world.ts'
@@ -62,6 +63,22 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     ])
     const again = await apply({ ...install('nodea'), imports: ['nodea'] })
     expect(again.plan.changes).toEqual([])
+  })
+
+  test('a package that nothing asks for any more stays, and the next plan lists it with what it had brought', async () => {
+    await apply(install('nodea'))
+    const isListed = (name: string) => ['nodea', 'einops'].includes(name)
+    const left = async (python: Parameters<typeof world.plan>[0]) =>
+      (await world.plan(python)).left.filter(({ name }) => isListed(name)).map(({ name }) => name)
+    expect(await left(install('nodea'))).toEqual([])
+    // nodea requires einops: while nodea is wanted, so is einops.
+    expect(await left(install('einops'))).toEqual(['nodea'])
+    expect((await left({})).sort()).toEqual(['einops', 'nodea'])
+    const lying = await allOverlayDists(world.context.folder)
+    expect(lying.filter(({ name }) => isListed(name))).toEqual([
+      { name: 'einops', version: '0.8.0' },
+      { name: 'nodea', version: '1.0' },
+    ])
   })
 
   test('gives processes the bounds that keep torch where it is (case 38)', async () => {
