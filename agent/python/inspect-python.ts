@@ -6,6 +6,7 @@ import { programFile } from '../platform/program-file.ts'
 import { cleanEnvironment } from './clean-environment.ts'
 
 const SCRIPT = programFile(import.meta.dirname, 'environment.py', 'python-environment.py')
+const WEIGHER = programFile(import.meta.dirname, 'weigh-requirements.py', 'python-weigh-requirements.py')
 /** A cold network disk can take this long to read some hundred dists. */
 const TIMEOUT_MS = 120_000
 
@@ -131,7 +132,7 @@ const askPython = async <T extends PythonFacts>(
   request: Readonly<Record<string, unknown>>,
   look: Look,
 ): Promise<T> => {
-  const result = await runCommand([interpreter, '-I', '-B', '-X', 'utf8', SCRIPT], {
+  const result = await runCommand([interpreter, '-I', '-B', '-X', 'utf8', SCRIPT, WEIGHER], {
     env: cleanEnvironment(look.environment ?? process.env),
     signal: look.signal,
     timeoutMs: TIMEOUT_MS,

@@ -18,7 +18,7 @@ import { endStrayInstalls } from './stray-installs.ts'
  * An install is a transaction, which pip's own is not: killed in the middle, pip leaves “~names” and dists without
  * metadata.
  *
- *   kept-ID.partial → kept-ID → journal.json → … pip, proof … → journal removed
+ *   kept-ID.partial → kept-ID → journal.json → … pip, proof … → overlay on disk → journal removed
  *
  * While the journal is there, the snapshot is the truth: whoever finds it (this process after a failure, the next one
  * after a crash) puts the snapshot back by two renames, which can be repeated from any point. Removing the journal is
@@ -55,6 +55,7 @@ export const inTransaction = async (
   history.began({ id, overlay: paths.root, digest: plan.digest, changes: plan.changes })
   try {
     await context.work()
+    await flushToDisk(paths.env, context)
   } catch (error) {
     await rollBack(paths, { ...context, reason: errorText(error) })
     throw error
@@ -119,22 +120,31 @@ const makeSnapshot = async (
   context: PythonContext & { readonly to: string },
 ): Promise<void> => {
   const partial = `${context.to}.partial`
-  const run = async (argv: readonly string[]): Promise<void> => {
-    const result = await runCommand(argv, {
-      env: cleanEnvironment(context.environment),
-      signal: context.signal,
-    })
-    if (result.exitCode === 0) return
+  try {
+    await run(['cp', '-a', '--reflink=auto', '--', paths.env, partial], context)
+    // Before anything is changed: the journal will trust the copy.
+    await flushToDisk(partial, context)
+  } catch (error) {
     await rm(partial, { recursive: true, force: true })
-    const said = result.stderr.trim().split('\n').slice(-2).join(' ')
-    throw new AgentError(
-      /No space left|quota exceeded/i.test(said) ? 'disk_full' : 'io_error',
-      `cannot keep a copy of ${paths.env}: ${said}`,
-    )
+    throw error
   }
-  await run(['cp', '-a', '--reflink=auto', '--', paths.env, partial])
-  // The copy has to be on disk before anything is changed: the journal will trust it.
-  await run(['sync', '-f', partial])
   renameSync(partial, context.to)
   syncFolder(paths.root)
+}
+
+/** Thousands of small files are written back together in the time that syncing some hundred one by one would take. */
+const flushToDisk = (path: string, context: PythonContext): Promise<void> =>
+  run(['sync', '-f', '--', path], context)
+
+const run = async (argv: readonly [string, ...string[]], context: PythonContext): Promise<void> => {
+  const result = await runCommand(argv, {
+    env: cleanEnvironment(context.environment),
+    signal: context.signal,
+  })
+  if (result.exitCode === 0) return
+  const said = result.stderr.trim().split('\n').slice(-2).join(' ')
+  throw new AgentError(
+    /No space left|quota exceeded/i.test(said) ? 'disk_full' : 'io_error',
+    `cannot keep the overlay: ${said || `${argv[0]} ended with ${result.exitCode ?? result.signal ?? ''}`}`,
+  )
 }

@@ -43,7 +43,7 @@ say(
 )
 if (plans.uvMs !== null) console.log(`${''.padEnd(16)} ${plans.uvMs.toFixed(0)} ms where uv is installed`)
 
-const installs = await measureInstalls(3)
+const installs = await measureInstalls(4)
 say(
   'install',
   `${installs.guardedMs.toFixed(0)} ms; plain pip ${installs.plainMs.toFixed(0)} ms`,
