@@ -1,11 +1,10 @@
-import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { RunState } from '../../shared/contract/states.ts'
-import { nodesFolder, planPython, withoutRepeats } from './make-plan.ts'
+import { bringEnvironment } from './bring-environment.ts'
+import { withoutRepeats } from './make-plan.ts'
 import type { Plan } from './make-plan.ts'
 import type { ProcessOutcome } from '../processes/apply-plan.ts'
 import { planProcesses } from './plan-processes.ts'
-import type { ProcessPython } from './plan-processes.ts'
 import type { Rooms } from './rooms.ts'
 
 /** How a run ended by itself: everything there, something optional missing, or not. */
@@ -31,7 +30,10 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
   const warnings = plan.problems
 
   context.enter('provisioning')
-  const [files, python] = await Promise.all([fetchFiles(plan, context), preparePython(plan, context)])
+  const [files, python] = await Promise.all([
+    fetchFiles(plan, context),
+    bringEnvironment({ manifest: plan.manifest, plan: plan.python }, context),
+  ])
   const provisioned = withoutRepeats([...warnings, ...files, ...python.problems])
   if (hasError(provisioned)) return { state: 'failed', problems: provisioned }
 
@@ -75,41 +77,4 @@ const fetchFiles = async (plan: Plan, { rooms, signal }: Context): Promise<reado
         ? [{ ...problem, severity: optional ? ('warning' as const) : ('error' as const) }]
         : [],
     )
-}
-
-/** Custom nodes, then the environment: the nodes bring requirement files that the plan could not see yet. */
-const preparePython = async (
-  plan: Plan,
-  context: Context,
-): Promise<{ readonly ready: ProcessPython | null; readonly problems: readonly Problem[] }> => {
-  const { rooms, signal } = context
-  const problems: Problem[] = []
-  try {
-    const folder = nodesFolder(plan.manifest)
-    if (folder !== undefined && plan.manifest.custom_nodes.length > 0)
-      problems.push(...(await rooms.python.cloneNodes(plan.manifest.custom_nodes, { signal, folder })))
-    if (hasError(problems)) return { ready: null, problems }
-
-    const python =
-      plan.manifest.custom_nodes.length > 0
-        ? await planPython(plan.manifest, context)
-        : { plan: plan.python, problems: [] }
-    problems.push(...python.problems)
-    if (python.plan === null || hasError(problems)) return { ready: null, problems }
-    const ready = await rooms.python.prepare(python.plan, { signal })
-    problems.push(...ready.warnings)
-    if (folder !== undefined)
-      problems.push(
-        ...(await rooms.python.runScripts(plan.manifest.custom_nodes, {
-          plan: python.plan,
-          nodesFolder: folder,
-          signal,
-        })),
-      )
-    return { ready, problems }
-  } catch (error) {
-    signal.throwIfAborted()
-    if (!(error instanceof AgentError)) throw error
-    return { ready: null, problems: [...problems, problemFrom(error, 'python'), ...(error.problems ?? [])] }
-  }
 }

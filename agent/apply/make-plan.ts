@@ -1,7 +1,4 @@
-import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { PlanRecord } from '../../shared/contract/records.ts'
 import { findReferences } from '../../shared/manifest/interpolate.ts'
@@ -14,9 +11,9 @@ import { ASSUMED_BYTES_PER_SECOND, estimateDownloads, rateOf } from '../../share
 import { gatherFacts } from '../preflight/gather-facts.ts'
 import { locateFiles, locateSnapshots } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
-import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
+import { planEnvironment } from './plan-environment.ts'
 import { planProcesses } from './plan-processes.ts'
 import { planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
@@ -54,7 +51,7 @@ export const makePlan = async (
   const syncs = planSyncs(manifest)
   const [asked, python, remoteProblems, budget] = await Promise.all([
     gatherFacts({ manifest, files, snapshots, homePath: rooms.homePath }, { probes: rooms.probes, signal }),
-    planPython(manifest, context),
+    planEnvironment(manifest, context),
     Promise.all(syncs.filter(isFilledIn).map((sync) => rooms.checkRemote(sync, { signal }))),
     rooms.budget.check(planBudget(manifest.budget), { write: context.write ?? false, signal }),
   ])
@@ -131,68 +128,6 @@ const isNotOfTheDisk = ({ code }: Problem): boolean => code !== 'disk_too_small'
 /** A remote whose credentials are missing is told as that; asking it would only tell it again. */
 const isFilledIn = ({ remote, to }: PlannedSync): boolean =>
   [to, ...Object.values(remote?.options ?? {})].every((value) => findReferences(value).names.length === 0)
-
-/** The Python part; its refusal is a problem of the plan like any other. */
-export const planPython = async (
-  manifest: Manifest,
-  { rooms, signal }: { readonly rooms: Rooms; readonly signal: AbortSignal },
-): Promise<{ readonly plan: PythonPlan | null; readonly problems: readonly Problem[] }> => {
-  const { python } = manifest
-  if (python === undefined) return { plan: null, problems: [] }
-  const nodes = nodeRequirements(manifest)
-  const planWith = (files: typeof nodes) =>
-    rooms.python.plan({ ...python, requirementFiles: files.map(({ file }) => file) }, { signal })
-  try {
-    const plan = await planWith(nodes)
-    const dropped = nodes
-      .filter(({ optional }) => optional)
-      .flatMap((node) => refusalOf(node, plan.problems) ?? [])
-    if (dropped.length === 0) return { plan, problems: plan.problems }
-    // Without the optional nodes that cannot be served, the others can.
-    const rest = await planWith(nodes.filter(({ name }) => dropped.every(({ subject }) => subject !== name)))
-    return { plan: rest, problems: [...rest.problems, ...dropped] }
-  } catch (error) {
-    signal.throwIfAborted()
-    if (!(error instanceof AgentError)) throw error
-    return { plan: null, problems: [problemFrom(error, 'python')] }
-  }
-}
-
-type NodeRequirements = { readonly name: string; readonly file: string; readonly optional: boolean }
-
-/** The requirement files of the custom nodes that are on the box already. */
-const nodeRequirements = (manifest: Manifest): readonly NodeRequirements[] => {
-  const folder = nodesFolder(manifest)
-  if (folder === undefined) return []
-  return manifest.custom_nodes
-    .map(({ git, optional }) => {
-      const name = nodeFolderName(git)
-      return { name, file: join(folder, name, 'requirements.txt'), optional }
-    })
-    .filter(({ file }) => existsSync(file))
-}
-
-/** Why a node’s requirements cannot be met, as a warning that names the node; undefined when they can. */
-const refusalOf = (node: NodeRequirements, problems: readonly Problem[]): Problem | undefined => {
-  const cause = problems.find(
-    ({ severity, at }) => severity === 'error' && at?.file.startsWith(dirname(node.file)),
-  )
-  return (
-    cause && {
-      ...cause,
-      code: 'custom_node_failed',
-      severity: 'warning',
-      subject: node.name,
-      message: `${node.name} goes without its packages: ${cause.message}`,
-    }
-  )
-}
-
-/** Where custom nodes lie: beside the ComfyUI that the manifest runs. */
-export const nodesFolder = (manifest: Manifest): string | undefined => {
-  const comfyui = Object.values(manifest.processes).find((spec) => spec.kind === 'comfyui')
-  return comfyui && join(comfyui.working_dir, 'custom_nodes')
-}
 
 const withPlace = (problem: Problem, read: ReadManifest): Problem => {
   if (problem.at !== undefined) return problem

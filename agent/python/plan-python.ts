@@ -37,6 +37,8 @@ import { findUv } from './uv.ts'
 /** The manifest's `python`, and what came to it: requirements files of custom nodes, wheels that were built. */
 export type PythonRequest = Python & {
   readonly requirementFiles?: readonly string[]
+  /** Folders whose files the patterns of `requirements` leave out. */
+  readonly leftOut?: readonly string[]
   /** Wheels of its git entries, once they are built. */
   readonly built?: readonly BuiltWheel[]
 }
@@ -76,6 +78,7 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
   const files = await readRequirementFiles({
     patterns: request.requirements,
     paths: (request.requirementFiles ?? []).filter((file) => existsSync(file)),
+    leftOut: request.leftOut ?? [],
   })
   const built = request.built ?? []
   const installs = readInstalls(request.install, built)

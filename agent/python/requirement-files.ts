@@ -38,15 +38,21 @@ const MAX_FILES = 2_000
  * Reads every requirements file that the patterns name, one by one, with the files they include.
  * What is wrong with a line is a problem that names file and line; nothing is thrown for it.
  * @param where.paths files named one by one, in which no character is a wildcard
+ * @param where.leftOut folders in which patterns find nothing
  */
 export const readRequirementFiles = async (where: {
   readonly patterns: readonly string[]
   readonly paths: readonly string[]
+  readonly leftOut?: readonly string[]
 }): Promise<RequirementFiles> => {
+  const isLeftOut = (file: string): boolean =>
+    (where.leftOut ?? []).some((folder) => file.startsWith(`${folder}/`))
   const found: Found = { requirements: [], constraints: [], indexes: [], problems: [], seen: new Set() }
   const files = new Set<string>(where.paths)
   for (const pattern of where.patterns) {
-    const matches = /[*?[\]{}]/.test(pattern) ? await matchFiles(pattern) : [pattern]
+    const matches = /[*?[\]{}]/.test(pattern)
+      ? (await matchFiles(pattern)).filter((file) => !isLeftOut(file))
+      : [pattern]
     for (const file of matches.slice(0, MAX_FILES)) files.add(file)
   }
   for (const file of files) await readFileInto(found, { file, kind: 'requirement', chain: [] })
