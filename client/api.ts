@@ -97,9 +97,8 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
 
     // Its data is any JSON, a type that refers to itself: the compiler cannot walk it as it does the others.
     events: async (page: { after?: number; limit?: number }) => {
-      const reply = await v1.events.$get({
-        query: queryOf({ after: text(page.after), limit: text(page.limit) }),
-      })
+      const query = queryOf({ after: text(page.after), limit: text(page.limit) })
+      const reply = await v1.events.$get({ query }, { headers: { accept: 'application/json' } })
       return (await reply.json()) as { events: EventRecord[] }
     },
 

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { MiddlewareHandler } from 'hono'
+import type { HonoRequest, MiddlewareHandler } from 'hono'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { GateEnv } from './gate.ts'
 
@@ -12,7 +12,7 @@ export const limitStreams = (): MiddlewareHandler<GateEnv> => {
   return async (c, next) => {
     const isStream =
       c.env.upgrade !== undefined ||
-      c.req.header('accept')?.includes('text/event-stream') === true ||
+      (c.req.path === '/v1/events' && wantsEventStream(c.req)) ||
       c.req.query('follow') === 'true'
     const { socket } = c.env.incoming
     if (isStream && !open.has(socket) && !socket.destroyed) {
@@ -24,3 +24,7 @@ export const limitStreams = (): MiddlewareHandler<GateEnv> => {
     await next()
   }
 }
+
+/** Who names no type (curl, a plain client) gets the stream of events; a page of them has to be asked for. */
+export const wantsEventStream = (request: HonoRequest): boolean =>
+  request.header('accept')?.includes('application/json') !== true

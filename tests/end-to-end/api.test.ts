@@ -123,17 +123,19 @@ test('the API describes itself in OpenAPI 3.1, every route with its answers', as
   }
 })
 
-test('the event stream resumes at Last-Event-ID, without a gap and without a repeat', async () => {
-  const stream = { ...bearer(admin), accept: 'text/event-stream' }
+test('the event stream resumes at Last-Event-ID, without a gap and without a repeat, also for who names no type', async () => {
   for (const name of ['one', 'two', 'three']) await agentd('pair', '--json', '--name', name)
-  const listed = await ask('/v1/events?after=0', { headers: bearer(admin) })
+  const listed = await ask('/v1/events?after=0', {
+    headers: { ...bearer(admin), accept: 'application/json' },
+  })
   const { events } = JSON.parse(listed.text) as { events: { id: number }[] }
   const middle = events.at(-3)?.id ?? 0
-  const { text } = await ask('/v1/events', {
-    headers: { ...stream, 'last-event-id': String(middle) },
+  const { text, headers } = await ask('/v1/events', {
+    headers: { ...bearer(admin), 'last-event-id': String(middle) },
     until: (seen) => seen.includes(`id: ${events.at(-1)?.id ?? 0}\n`),
   })
   const ids = [...text.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id))
+  expect(headers['content-type']).toBe('text/event-stream')
   expect(ids).toEqual(events.map((event) => event.id).filter((id) => id > middle))
 })
 

@@ -2,6 +2,7 @@ import { streamSSE } from 'hono/streaming'
 import { z } from 'zod'
 import { EventRecord } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
+import { wantsEventStream } from '../stream-limit.ts'
 import { createRouter, json, route } from './router.ts'
 
 const PAGE = 200
@@ -20,7 +21,7 @@ const Query = z.object({
 })
 
 /**
- * The journal, as a page or as a stream. The stream reads from the journal at the pace of the client and holds
+ * The journal, as a stream or as a page. The stream reads from the journal at the pace of the client and holds
  * nothing in memory, so a slow reader costs only itself. Messages of type `progress` have no id and are not kept.
  */
 export const eventRoutes = (box: Box) =>
@@ -28,13 +29,13 @@ export const eventRoutes = (box: Box) =>
     route('read', {
       method: 'get',
       path: '/events',
-      summary: 'What happened; with Accept: text/event-stream what happens',
+      summary: 'What happens, as server-sent events; with Accept: application/json what happened, as a page',
       request: { query: Query },
       responses: { 200: json(z.object({ events: z.array(EventRecord) }), 'Events, oldest first') },
     }),
     (c) => {
       const { after, limit } = c.req.valid('query')
-      if (c.req.header('accept')?.includes('text/event-stream') !== true) {
+      if (!wantsEventStream(c.req)) {
         const from = after ?? Math.max(0, box.journal.lastId() - limit)
         return c.json({ events: [...box.journal.read(from, limit)] }, 200)
       }

@@ -45,7 +45,9 @@ const tokenRows = async () =>
 const createToken = async (token: { name: string; scope: string; expiresAt?: string }) =>
   JSON.parse((await post('/v1/tokens', JSON.stringify(token))).text) as TokenRow & { token: string }
 const changes = async () => {
-  const { text } = await ask('/v1/events?limit=1000', { headers: bearer() })
+  const { text } = await ask('/v1/events?limit=1000', {
+    headers: { ...bearer(), accept: 'application/json' },
+  })
   const { events } = JSON.parse(text) as {
     events: { type: string; subject: string; data: Record<string, unknown> }[]
   }
