@@ -51,9 +51,11 @@ export const inspectUnit = async (unit: Unit, context: InspectContext): Promise<
   }
 
   if (unit.kind === 'folder' && inFolder(TRAINER_STATE)) {
-    const step = await readTrainerStep(join(spec.path, unit.name, TRAINER_STATE))
-    if (step === undefined) return incomplete(`${TRAINER_STATE} is not whole`)
-    if (step === stepOf(unit.name)) return { state: 'plausible', marked: true }
+    // Any JSON is whole, whether it tells its step or not.
+    const state = await readJson(join(spec.path, unit.name, TRAINER_STATE))
+    if (state === undefined) return incomplete(`${TRAINER_STATE} is not whole`)
+    if (isObject(state) && state['global_step'] === stepOf(unit.name))
+      return { state: 'plausible', marked: true }
   }
   const marked =
     PLAIN_MARKERS.some(inFolder) ||
@@ -98,11 +100,6 @@ const findMissingShard = async (unit: Unit, root: string): Promise<string | unde
     }
   }
   return undefined
-}
-
-const readTrainerStep = async (path: string): Promise<number | undefined> => {
-  const state = await readJson(path)
-  return isObject(state) && typeof state['global_step'] === 'number' ? state['global_step'] : undefined
 }
 
 /** undefined: torn or gone. Python writes NaN and Infinity, which are not JSON. */

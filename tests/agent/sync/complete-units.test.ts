@@ -106,6 +106,21 @@ test('a torn trainer_state.json holds its checkpoint back', async () => {
   expect(box.storedNames()).toHaveLength(2)
 })
 
+test('complete_marker: a trainer_state.json of another trainer counts as it is, whatever it tells', async () => {
+  await using box = createSyncBox()
+  box.sync.configure([box.plan({ complete_marker: 'trainer_state.json' })])
+  for (const [name, text] of [
+    ['step-1', '{}'],
+    ['step-2', '{"step": 2}'],
+    ['step-3', '{"global_step": 7}'],
+  ] as const) {
+    box.write(`${name}/weights.txt`, 'w')
+    box.write(`${name}/trainer_state.json`, text)
+    await box.runNow()
+    expect(box.storedNames(), text).toContain(`${name}/weights.txt`)
+  }
+})
+
 test('S8, S11: a save that is going on at the start is copied when it ended, without an event for it', async () => {
   await using box = createSyncBox()
   const path = box.write('checkpoint-1/data.txt', 'first half')
