@@ -58,7 +58,10 @@ export const askSource = async (reference: SourceReference, context: AskContext)
     const facts = readAnswers(reference, answers)
     // What the hub published is enough; the content host is asked by the transfer itself.
     const known =
-      next !== undefined && onHub && facts.sizeBytes !== null && !isSameHub(next, reference, context)
+      next !== undefined &&
+      onHub &&
+      facts.sizeBytes !== null &&
+      isContent(next, { reference, facts, context })
     if (next === undefined || known) {
       const final = known ? next : url
       checkAddress(final, context)
@@ -110,8 +113,22 @@ const firstUrl = (reference: SourceReference, endpoints: Endpoints): string => {
 const isEmptyFile = (reply: FetchReply): boolean =>
   reply.status === 416 && /^bytes \*\/0$/.test(reply.headers['content-range'] ?? '')
 
-const isSameHub = (url: URL, reference: SourceReference, context: AskContext): boolean =>
-  reference.kind !== 'https' && isOnHub(url, reference.kind, context.endpoints)
+/**
+ * Whether a hub's redirect leads to the bytes themselves: to another host, or to a path of its own that is no question
+ * to the hub any more (a renamed repository leads to another `resolve`, a small file to `/api/resolve-cache`).
+ */
+const isContent = (
+  url: URL,
+  known: {
+    readonly reference: SourceReference
+    readonly facts: PublishedFacts
+    readonly context: AskContext
+  },
+): boolean => {
+  const { reference, facts, context } = known
+  if (reference.kind === 'https' || !isOnHub(url, reference.kind, context.endpoints)) return true
+  return facts.sha256 !== null && !/\/(resolve|api)\//.test(url.pathname)
+}
 
 const isLogin = (reference: SourceReference, next: URL): boolean =>
   reference.kind === 'civitai' && /^\/login\b/.test(next.pathname)

@@ -50,6 +50,19 @@ test('cases 23 and 26: size and hash come from the hub’s redirect, not from th
   })
 })
 
+test('a hub that keeps the bytes on its own host has published enough when it redirects to them', async () => {
+  const sha256 = 'ab'.repeat(32)
+  const does: FaultAction = {
+    kind: 'answer',
+    status: 302,
+    headers: { location: '/content/1', 'x-linked-size': '7', 'x-linked-etag': `"${sha256}"` },
+  }
+  await using at = await startResolver([{ repo, path, faults: [{ at: 'hub', does }] }])
+  const dataUrl = `${at.hub.url}/content/1`
+  expect(await at.resolve(`hf://${repo}/${path}`)).toMatchObject({ sizeBytes: 7, sha256, dataUrl })
+  expect(at.hub.requests).toHaveLength(1)
+})
+
 test('case 30: a relative redirect keeps its query and the token', async () => {
   await using at = await startResolver(
     [{ repo, path: 'c.json', text: '{}', small: true, gated: true }],
