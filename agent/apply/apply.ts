@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import type { Scope } from '../../shared/contract/states.ts'
@@ -42,8 +43,8 @@ export type Apply = {
    * @throws AgentError invalid_manifest, forbidden, plan_has_errors (with every problem; nothing was changed), busy
    */
   readonly start: (text: ManifestText) => Promise<Started>
-  /** @throws AgentError not_found */
-  readonly cancel: (id: string) => RunRecord
+  /** Resolves when the run has ended; what takes its time (an install is taken back) is not waited for. @throws AgentError not_found */
+  readonly cancel: (id: string) => Promise<RunRecord>
   /** Before anything else: checkpoints are copied from the first second, whatever becomes of the plan. */
   readonly resumeServices: () => void
   /** At boot: goes on with a run that the last agent did not end, else brings the box to its last manifest again. */
@@ -59,6 +60,9 @@ type Active = {
   readonly accepted: Promise<Omit<Started, 'joined'>>
   readonly ended: Promise<void>
 }
+
+/** Well within what a client waits for an answer. */
+const CANCEL_WITHIN_MS = 10_000
 
 export const createApply = (deps: {
   readonly runs: Runs
@@ -109,6 +113,8 @@ export const createApply = (deps: {
     if (!(error instanceof AgentError))
       rooms.log.error('a run failed unexpectedly', { run: id, error: stackOf(error) })
     const problems = error instanceof AgentError && error.problems ? error.problems : [problemFrom(error, id)]
+    // Before the plan was accepted the downloads are those of an earlier run.
+    if (runs.get(id)?.state !== 'planning') runs.setProgress(id, rooms.downloads.progress())
     runs.move(id, cancelled ? 'cancelled' : 'failed', { problems, refused })
   }
 
@@ -139,11 +145,13 @@ export const createApply = (deps: {
       })
       return { ...(await execute(run, text).accepted), joined: false }
     },
-    cancel: (id) => {
+    cancel: async (id) => {
       const run = runs.get(id)
       if (run === undefined) throw new AgentError('not_found', `there is no run ${id}`)
-      if (active?.id === id) active.abort.abort(new AgentError('cancelled', `run ${id} was cancelled`))
-      return run
+      if (active?.id !== id) return run
+      active.abort.abort(new AgentError('cancelled', `run ${id} was cancelled`))
+      await Promise.race([active.ended, delay(CANCEL_WITHIN_MS, undefined, { ref: false })])
+      return runs.get(id) ?? run
     },
     resumeServices: () => {
       const last = runs.manifest()

@@ -31,7 +31,7 @@ export type Box = {
   plan(manifest: ManifestText, signal: AbortSignal): Promise<PlanRecord>
   /** Resolves once the plan is accepted; the run goes on by itself. */
   apply(manifest: ManifestText): Promise<Started>
-  cancel(runId: string): RunRecord
+  cancel(runId: string): Promise<RunRecord>
   /** The run that the box stands for, with its progress as it is now. */
   currentRun(): RunRecord | undefined
   readonly runs: Runs

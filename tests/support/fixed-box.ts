@@ -171,7 +171,7 @@ const fixedBox = (records: FixedRecords, deps: { version: string; wakes: Set<() 
       refuse()
       return Promise.resolve({ run: current(), joined: false, plan: records.appliedPlan })
     },
-    cancel: () => current(),
+    cancel: () => Promise.resolve(current()),
     currentRun: () => records.run,
     runs: {
       get: (id) => (records.run?.id === id ? records.run : undefined),

@@ -76,9 +76,9 @@ export const runRoutes = (box: Box) =>
       route('operate', {
         method: 'post',
         path: '/runs/{id}/cancel',
-        summary: 'Stop a run that is under way',
+        summary: 'Stop a run that is under way; answers when it has ended',
         request: { params: Id },
         responses: { 200: json(One, 'The run') },
       }),
-      (c) => c.json({ run: box.cancel(c.req.valid('param').id) }, 200),
+      async (c) => c.json({ run: await box.cancel(c.req.valid('param').id) }, 200),
     )
