@@ -25,7 +25,8 @@ const main = async (argv: readonly string[]): Promise<number> => {
   try {
     const chosen = parseArguments(argv)
     if (chosen.kind === 'text') {
-      await output.raw(chosen.text)
+      if (output.json) output.document({ text: chosen.text.trimEnd() })
+      else await output.raw(chosen.text)
       return EXIT.done
     }
     output = outputFor(chosen)

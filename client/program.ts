@@ -46,7 +46,9 @@ export const parseArguments = (argv: readonly string[]): Chosen => {
   }
   if (chosen !== undefined) return chosen
   if (written.length > 0 && argv.length > 0) return { kind: 'text', text: written.join('') }
-  throw new AgentError('usage', 'no command was given', { hint: 'agentctl help lists the commands.' })
+  const [first, named] = argv.filter((word) => !word.startsWith('-'))
+  const what = first === 'help' && named ? `there is no command ${named}` : 'no command was given'
+  throw new AgentError('usage', what, { hint: 'agentctl help lists the commands.' })
 }
 
 type GlobalFlags = { context?: string; json?: boolean; color: boolean; timeout?: string }

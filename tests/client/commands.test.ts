@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { ERROR_CODES, EXIT, AgentError } from '../../shared/contract/errors.ts'
 import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
+import { VERSION } from '../../shared/version.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
 import { LOCAL_TOKEN, startFixedBox } from '../support/fixed-box.ts'
@@ -117,6 +118,25 @@ describe('what is printed for people', () => {
     const { code, stdout } = await agentctl('--help')
     expect(code).toBe(0)
     await expect(stdout).toMatchFileSnapshot(golden('help'))
+  })
+})
+
+test('texts of the program itself are one document too with --json', async () => {
+  for (const [args, says] of [
+    [['help'], 'Usage: agentctl'],
+    [['status', '--help'], 'the whole box on one screen'],
+    [['--version'], VERSION],
+  ] as const) {
+    const { stdout } = await runAgentctl([...args, '--json'], { env: {} })
+    expect((JSON.parse(stdout) as { text: string }).text).toContain(says)
+  }
+})
+
+test('help of a command that does not exist names it', async () => {
+  const { code, stderr } = await runAgentctl(['help', 'stauts'], { env: {} })
+  expect({ code, stderr }).toEqual({
+    code: EXIT.usage,
+    stderr: 'error: there is no command stauts\ntry: agentctl help lists the commands.\n',
   })
 })
 
