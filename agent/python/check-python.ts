@@ -70,6 +70,13 @@ export const checkPython = async (request: Python, context: PythonContext): Prom
       ...(stacked ? await damagedInstalls(top, { site: paths.site, isOurs }) : []),
       ...(await checkTorchFit(layout.sites, context)),
       ...(await explain(false)).map((problem) => ({ ...problem, severity: 'warning' as const })),
+      ...top.unreadable.map((path) =>
+        problem(
+          path,
+          `the metadata in ${path} cannot be read; no pip works beside it`,
+          isOurs(path) ? 'error' : 'warning',
+        ),
+      ),
       ...unmetRequirements(top),
     ],
   }

@@ -27,16 +27,17 @@ def has(module):
 
 
 def read_dists():
-    """The first dist of a name on sys.path wins, as it does in pip."""
+    """The first dist of a name on sys.path wins, as it does in pip; and the folders whose metadata is no text."""
     dists = {}
+    unreadable = []
     for dist in importlib.metadata.distributions():
         try:
             name = dist.metadata['Name'] if dist.metadata else None
             if name and dist.version and canonical(name) not in dists:
                 dists[canonical(name)] = dist
-        except Exception:  # metadata that is no text, or lacks what it must have: pip does not see such a dist either
-            continue
-    return dists
+        except Exception:  # one broken package must not hide all the others
+            unreadable.append(str(getattr(dist, '_path', dist)))
+    return dists, unreadable
 
 
 def describe_dist(dist):
@@ -69,7 +70,7 @@ def main():
     if sys.version_info < (3, 9):
         return {'version': platform.python_version(), 'tooOld': True}
     request = json.load(sys.stdin)
-    dists = read_dists()
+    dists, unreadable = read_dists()
     answer = {
         'interpreter': sys.executable,
         'version': platform.python_version(),
@@ -82,6 +83,7 @@ def main():
         'hasEnsurepip': has('ensurepip'),
         'pipVersion': pip_version(),
         'dists': [describe_dist(dist) for dist in dists.values()],
+        'unreadable': unreadable,
         'suffixes': importlib.machinery.EXTENSION_SUFFIXES,
         'markers': {
             'implementation_name': sys.implementation.name,

@@ -2,6 +2,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import { ERROR_CODES } from '../../shared/contract/errors.ts'
 import type { WeighedPython } from './inspect-python.ts'
 import { canonicalName, weighRequirements } from './inspect-python.ts'
+import { brokeOff } from './pip-words.ts'
 import { runPip } from './pip.ts'
 import type { ProtectedDists } from './protected.ts'
 import type { RequirementSource } from './requirement-files.ts'
@@ -133,11 +134,17 @@ const unresolvable = async (
     .map((line) => /No matching distribution found for ([A-Za-z0-9][\w.-]*)/.exec(line)?.[1])
     .find((name) => name !== undefined)
   const subject = request.text
-  if (missing === undefined)
+  if (missing === undefined) {
+    const { unreadable } = context.top
+    const image = brokeOff(said) && unreadable.length > 0
     return problemAt('install_unresolvable', request.sources[0], {
       subject,
-      message: `${subject} cannot be installed: ${said.join('; ') || 'pip gave no reason'}`,
+      message:
+        `${subject} cannot be installed: ${said.join('; ') || 'pip gave no reason'}` +
+        (image ? `; the metadata in ${unreadable.join(', ')} cannot be read` : ''),
+      ...(image ? { hint: 'Repair or remove that package in the image; no pip works beside it.' } : {}),
     })
+  }
   const noWheel = said.some((line) => line.includes('from versions: none'))
   const offered = noWheel ? await askIndex(missing, context) : { versions: '', reasons: [] }
   if (offered.versions !== '')

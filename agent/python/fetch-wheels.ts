@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { PythonContext } from './context.ts'
+import { lostIndex } from './pip-words.ts'
 import { installError, runPip } from './pip.ts'
 import type { PipSettings } from './pip.ts'
 import { listWheels } from './read-wheel.ts'
@@ -19,7 +20,7 @@ type FetchContext = PythonContext & {
 
 /**
  * Brings the planned wheels to a folder and checks each against the hash of the plan. Changes no environment.
- * @throws AgentError install_failed, hash_mismatch, disk_full
+ * @throws AgentError install_failed, source_unavailable, hash_mismatch, disk_full
  */
 export const fetchWheels = async (dists: readonly PlannedDist[], context: FetchContext): Promise<void> => {
   const { to } = context
@@ -40,7 +41,8 @@ export const fetchWheels = async (dists: readonly PlannedDist[], context: FetchC
     ],
     context,
   )
-  if (result.exitCode !== 0) throw installError('the wheels cannot be fetched', result)
+  if (result.exitCode !== 0)
+    throw lostIndex(result, context.settings) ?? installError('the wheels cannot be fetched', result)
   for (const wheel of await listWheels(to)) {
     const dist = dists.find((one) => one.name === wheel.name)
     if (dist?.sha256 == null) continue

@@ -35,6 +35,8 @@ export type PythonFacts = {
   readonly hasEnsurepip: boolean
   readonly pipVersion: string | null
   readonly dists: readonly Dist[]
+  /** Folders of metadata that cannot be read; pip breaks off at the sight of one. */
+  readonly unreadable: readonly string[]
   readonly markers: Readonly<Record<string, string>>
   /** Of the compiled modules that it imports: `.cpython-311-x86_64-linux-gnu.so`. */
   readonly suffixes: readonly string[]

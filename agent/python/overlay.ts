@@ -95,7 +95,7 @@ export const ensureOverlay = async (
 /**
  * A virtual environment on top of other site folders.
  * `site.addsitedir` rather than bare paths: the .pth files of the base run too (editable installs need theirs).
- * @throws AgentError overlay_failed
+ * @throws AgentError overlay_failed, disk_full, read_only
  */
 export const makeStackedEnvironment = async (
   paths: Pick<OverlayPaths, 'env' | 'python' | 'site'>,
@@ -110,7 +110,12 @@ export const makeStackedEnvironment = async (
     })
     if (result.exitCode === 0) return
     const said = (result.stderr || result.stdout).trim().split('\n').slice(-3).join(' ')
-    throw new AgentError('overlay_failed', `${argv.join(' ')} failed: ${said || `exit ${result.exitCode}`}`)
+    const code = /No space left|quota exceeded/i.test(said)
+      ? 'disk_full'
+      : /Read-only file system/i.test(said)
+        ? 'read_only'
+        : 'overlay_failed'
+    throw new AgentError(code, `${argv.join(' ')} failed: ${said || `exit ${result.exitCode}`}`)
   }
   await run([base.interpreter, '-I', '-B', '-m', 'venv', '--without-pip', paths.env])
   if (!base.hasPip) await run([paths.python, '-I', '-B', '-m', 'ensurepip'])

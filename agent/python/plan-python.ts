@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
@@ -8,28 +7,22 @@ import { coupledDists } from './abi/coupled-dists.ts'
 import type { BuiltWheel, GitInstall } from './built-wheels.ts'
 import { builtNames, missingBuilds } from './built-wheels.ts'
 import { checkDisk, packedBytes } from './check-disk.ts'
-import { checkResolution } from './check-resolution.ts'
 import type { PythonContext } from './context.ts'
 import { nodeFolderName } from '../../shared/sources/ask-git.ts'
-import type { OpenRequest } from './explain.ts'
-import { explainRefusal } from './explain.ts'
 import type { PythonFacts, WeighedPython } from './inspect-python.ts'
 import { canonicalName, refuseUnusable, weighRequirements } from './inspect-python.ts'
 import type { PythonUse } from './overlay.ts'
 import { overlayExists, overlayPaths, overlayRoot, pythonUse } from './overlay.ts'
 import { readInstalls } from './read-installs.ts'
-import type { PipSettings } from './pip.ts'
-import { readPipSettings, withIndexes } from './pip.ts'
+import { readPipSettings } from './pip.ts'
 import type { ProtectedDists } from './protected.ts'
 import { constraintLines, protectedDists } from './protected.ts'
-import type { Requirement, RequirementFiles } from './requirement-files.ts'
+import type { Requirement } from './requirement-files.ts'
 import { problemAt, readRequirementFiles } from './requirement-files.ts'
 import type { PlannedDist } from './resolution.ts'
-import { resolveRequests } from './resolve.ts'
-import { withScratchPython } from './scratch.ts'
+import { resolveOpen } from './resolve-open.ts'
 import { sortRequests } from './sort-requests.ts'
 import { checkTorchFit } from './torch-fit.ts'
-import type { Uv } from './uv.ts'
 import { unwantedDists } from './unwanted-dists.ts'
 import type { OverlayDist } from './unwanted-dists.ts'
 import { findUv } from './uv.ts'
@@ -145,66 +138,6 @@ export const planPython = async (request: PythonRequest, context: PythonContext)
     imports: request.imports,
     digest: digestOf({ base, dists: top.dists, wishes, request, resolved: dists, builds }),
   }
-}
-
-type OpenContext = PythonContext & {
-  readonly top: WeighedPython
-  readonly files: RequirementFiles
-  readonly protectedSet: ProtectedDists
-  readonly settings: PipSettings
-  readonly uv: Uv | null
-  readonly built: readonly BuiltWheel[]
-}
-
-const resolveOpen = async (
-  open: readonly OpenRequest[],
-  context: OpenContext,
-): Promise<{ dists: readonly PlannedDist[]; problems: readonly Problem[] }> => {
-  const { top, files, protectedSet, settings } = context
-  const openConstraints = [
-    ...settings.constraints,
-    ...boundsOf(files, { top, protectedSet }),
-    ...context.built.map(({ name, version }) => `${name}===${version}`),
-  ]
-  const constraints = constraintLines(protectedSet, openConstraints)
-  await mkdir(context.folder, { recursive: true })
-  return withScratchPython(top, context, async (scratch) => {
-    const run = { ...context, scratch, settings: withIndexes(settings, files.indexes) }
-    const dists: PlannedDist[] = []
-    // Those without dependencies first: the versions they get are given for the rest.
-    for (const noDeps of [true, false]) {
-      const requests = open.filter((one) => one.noDeps === noDeps)
-      if (requests.length === 0) continue
-      const bounds = [...constraints, ...dists.map((dist) => `${dist.name}===${dist.version}`)]
-      const resolution = await resolveRequests(
-        requests.map((one) => one.text),
-        { ...run, constraints: bounds, noDeps },
-      )
-      if (resolution.state === 'refused')
-        return {
-          dists: [],
-          problems: await explainRefusal(
-            { requests, said: resolution.said },
-            { ...run, constraints: bounds, openConstraints },
-          ),
-        }
-      dists.push(...resolution.dists.filter((dist) => dists.every((other) => other.name !== dist.name)))
-    }
-    return { dists, problems: await checkResolution(dists, { ...run, open }) }
-  })
-}
-
-/** Bounds of `-c` lines that apply here and do not speak of protected dists. */
-const boundsOf = (
-  files: RequirementFiles,
-  { top, protectedSet }: Pick<OpenContext, 'top' | 'protectedSet'>,
-): string[] => {
-  const weighed = top.weighed.slice(top.weighed.length - files.constraints.length)
-  return weighed.flatMap((one) =>
-    one.error === undefined && one.applies && one.url === null && !protectedSet.has(one.name)
-      ? [`${one.name}${one.specifier}`]
-      : [],
-  )
 }
 
 const plannedBuild = ({ name, version, sha256, requires }: BuiltWheel): PlannedDist => ({

@@ -174,7 +174,7 @@ const takeLine = async (
       )
       return
     case 'index':
-      if (/^https:\/\//i.test(line.text)) found.indexes.push(line.text)
+      if (/^https:\/\/\S+$/i.test(line.text)) found.indexes.push(line.text)
       else warn('requirement_invalid', `the index ${withoutLogin(line.text)} is ignored: it is not https`)
       return
     case 'option':

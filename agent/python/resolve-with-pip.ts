@@ -1,12 +1,15 @@
 import { readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { CommandResult } from '../platform/commands.ts'
 import { canonicalName } from './inspect-python.ts'
+import { lostIndex, refusalLines } from './pip-words.ts'
 import { runPip } from './pip.ts'
 import type { PlannedDist, Resolution, ResolveContext, ResolveFiles } from './resolution.ts'
 
-/** What pip would install for the requests in a file, or every line in which it says why not. */
+/**
+ * What pip would install for the requests in a file, or every line in which it says why not.
+ * @throws AgentError source_unavailable
+ */
 export const resolveWithPip = async (
   files: ResolveFiles,
   context: ResolveContext & { readonly noDeps?: boolean },
@@ -32,19 +35,14 @@ export const resolveWithPip = async (
     ],
     context,
   )
-  if (result.exitCode !== 0) return { state: 'refused', said: saidBy(result) }
+  if (result.exitCode !== 0) {
+    const lost = lostIndex(result, context.settings)
+    if (lost !== undefined) throw lost
+    return { state: 'refused', said: refusalLines(result) }
+  }
   const { install } = JSON.parse(await readFile(report, 'utf8')) as Report
   return { state: 'resolved', dists: await Promise.all(install.map(plannedDist)) }
 }
-
-/** pip spreads its reasons over both streams: errors here, the chain of the conflict there. */
-const saidBy = (result: CommandResult): string[] =>
-  `${result.stdout}\n${result.stderr}`
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => /^ERROR:|depends on|The user requested|requires a different Python/.test(line))
-    .filter((line) => !line.includes('ResolutionImpossible'))
-    .map((line) => line.replace(/^ERROR: /, ''))
 
 /** The part of pip's installation report, version 1, that counts here. */
 type Report = {

@@ -25,7 +25,7 @@ export const withScratchPython = async <T>(
   const folder = join(context.folder, `scratch-${randomBytes(6).toString('hex')}`)
   const paths = overlayPaths(folder, top.version)
   try {
-    await mkdir(folder, { recursive: true })
+    await mkdir(folder)
     await makeStackedEnvironment(paths, { ...context, base: top, sites: top.sites })
     await Promise.all(stubs(top).map((stub) => writeStub(stub, paths.site)))
     return await use({ python: paths.python, folder })
