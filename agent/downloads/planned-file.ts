@@ -1,19 +1,12 @@
 import type { Problem } from '../../shared/contract/errors.ts'
+import type { SourcedFile } from '../../shared/sources/sourced-file.ts'
 
-/** One file of a plan: where it goes and what it may come from. */
-export type PlannedFile = {
-  /** The destination in the manifest's words; the name in rows, events and problems. */
-  readonly to: string
+/** One file of a plan, and where it goes. */
+export type PlannedFile = SourcedFile & {
   /** Absolute destination. */
   readonly path: string
   /** The folder that `path` was joined to, in which symbolic links are refused; null when the manifest gave a path. */
   readonly root: string | null
-  /** The primary source, then the mirrors. */
-  readonly from: readonly string[]
-  readonly sha256: string | null
-  readonly sizeBytes: number | null
-  readonly optional: boolean
-  readonly allowPickle: boolean
   /** The name by which the content is judged, where the destination's says nothing. */
   readonly contentName?: string
   /** Ranges come from all sources that are proven to hold the same file, at once. */

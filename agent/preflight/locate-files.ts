@@ -1,6 +1,6 @@
 import { isAbsolute, join, normalize } from 'node:path'
 import type { Manifest } from '../../shared/manifest/schema.ts'
-import type { SourcedFile } from '../../shared/preflight/check-sources.ts'
+import type { SourcedFile } from '../../shared/sources/sourced-file.ts'
 import { joinInside } from '../platform/files.ts'
 
 /** One file that the manifest wants, with its place on this box. */

@@ -2,18 +2,9 @@ import { AgentError, problemFrom } from '../contract/errors.ts'
 import type { Problem } from '../contract/errors.ts'
 import { judgeSource } from '../sources/judge-source.ts'
 import { isPickleName } from '../sources/model-names.ts'
+import type { SourcedFile } from '../sources/sourced-file.ts'
 import type { CausedProblem } from './caused-problem.ts'
 import type { SourceFact } from './source-facts.ts'
-
-/** One file that the manifest wants, as far as its sources are concerned. */
-export type SourcedFile = {
-  readonly to: string
-  readonly from: readonly string[]
-  readonly sha256: string | null
-  readonly sizeBytes: number | null
-  readonly optional: boolean
-  readonly allowPickle: boolean
-}
 
 export type SourcesContext = {
   readonly sources: ReadonlyMap<string, SourceFact>
