@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { allowHostsFrom, endpointsFrom } from '../shared/sources/endpoints.ts'
 import { sendRequest } from '../shared/providers/send-request.ts'
+import { createRecentSources } from '../shared/sources/recent-sources.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { AgentError, problemFrom } from '../shared/contract/errors.ts'
 import type { Problem } from '../shared/contract/errors.ts'
@@ -120,6 +121,7 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
     allowHosts,
     tokenFor: (kind) => secrets.get(kind === 'hf' ? 'HF_TOKEN' : 'CIVITAI_TOKEN'),
     clock,
+    recent: createRecentSources(clock.now),
   }
   const downloads = createDownloads({ db, resolve, http, clock, report, log, limits: config.downloadLimits })
   const pythonContext: Omit<PythonContext, 'signal'> = {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { HostRecord } from '../shared/contract/records.ts'
 import type { Problem } from '../shared/contract/errors.ts'
-import { resolveSource } from '../shared/sources/resolve-source.ts'
+import { resolveAhead } from '../shared/sources/resolve-source.ts'
 import type { ResolveDeps } from '../shared/sources/resolved-source.ts'
 import { VERSION } from '../shared/version.ts'
 import type { Apply } from './apply/apply.ts'
@@ -107,7 +107,7 @@ export const makeBox = (deps: BoxDeps): Box => {
       pull: (request, { signal }) =>
         pullModel(request, {
           downloads,
-          resolve: (reference, asked) => resolveSource(reference, { ...deps.resolve, signal: asked }),
+          resolve: (reference, asked) => resolveAhead(reference, { ...deps.resolve, signal: asked }),
           modelsRoot: modelsRootOf(runs.manifest(), secrets),
           signal: AbortSignal.any([signal, shutdown]),
         }),

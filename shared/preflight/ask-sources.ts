@@ -6,7 +6,7 @@ import { checkRepositoryAccess } from '../sources/check-repository-access.ts'
 import type { HubKind } from '../sources/endpoints.ts'
 import { planSnapshot } from '../sources/plan-snapshot.ts'
 import type { SnapshotRequest } from '../sources/plan-snapshot.ts'
-import { resolveSource } from '../sources/resolve-source.ts'
+import { resolveAhead } from '../sources/resolve-source.ts'
 import type { ResolveContext } from '../sources/resolved-source.ts'
 import { askToken } from './ask-token.ts'
 import type { RefusedFact, SourceFacts } from './source-facts.ts'
@@ -73,7 +73,7 @@ export const askSources = async (questions: Questions, context: ResolveContext):
 }
 
 const askFile = async (reference: string, context: ResolveContext) => {
-  const { sizeBytes, sha256, gitSha1, reference: name } = await resolveSource(reference, context)
+  const { sizeBytes, sha256, gitSha1, reference: name } = await resolveAhead(reference, context)
   return { state: 'answers' as const, reference: name, sizeBytes, sha256, gitSha1 }
 }
 

@@ -32,3 +32,13 @@ export const resolveSource = async (reference: string, context: ResolveContext):
     await context.clock.sleep(delayMs, context.signal)
   }
 }
+
+/**
+ * The same for a plan: what it found is kept for the transfer that may follow.
+ * @throws AgentError as resolveSource
+ */
+export const resolveAhead = async (reference: string, context: ResolveContext): Promise<ResolvedSource> => {
+  const source = await resolveSource(reference, context)
+  context.recent?.keep(reference, source)
+  return source
+}

@@ -13,6 +13,8 @@ export type ResolveDeps = {
   readonly clock: { now(): Date; sleep(ms: number, signal?: AbortSignal): Promise<void> }
   /** How often a source that fails for a moment is asked; 4 by default. */
   readonly attempts?: number
+  /** Hands what a plan found to the transfer; without it each asks by itself. */
+  readonly recent?: RecentSources
 }
 export type ResolveContext = ResolveDeps & { readonly signal: AbortSignal }
 
@@ -31,4 +33,14 @@ export type ResolvedSource = PublishedFacts & {
   readonly contentType: string | null
   /** True when the hub refused the token and gave the file without it: the data must be asked for without it too. */
   readonly anonymous: boolean
+}
+
+/**
+ * What a plan has just found out, so that the transfer that follows it does not ask again: hubs count every question, and
+ * Civitai counts it as a download. Each answer is taken once; nothing of it is ever stored or shown.
+ */
+export type RecentSources = {
+  readonly keep: (reference: string, source: ResolvedSource) => void
+  /** The answer, while it is fresh and its address has more than half of its life before it. */
+  readonly take: (reference: string) => ResolvedSource | undefined
 }

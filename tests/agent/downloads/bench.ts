@@ -9,6 +9,7 @@ import { systemClock } from '../../../agent/platform/clock.ts'
 import { openDatabase } from '../../../agent/platform/database.ts'
 import { createHttpClient } from '../../../agent/platform/http-client.ts'
 import type { AgentEvent } from '../../../shared/contract/events.ts'
+import { createRecentSources } from '../../../shared/sources/recent-sources.ts'
 import type { HubOptions } from '../../support/hub/hub-model.ts'
 import { type Hub, startHub } from '../../support/hub/hub.ts'
 
@@ -36,6 +37,7 @@ export const startBench = async (options: BenchOptions) => {
     ...policy,
     fetch: http.fetch,
     clock: systemClock,
+    recent: createRecentSources(systemClock.now),
     tokenFor: (kind: 'hf' | 'civitai') => (kind === 'hf' ? options.hfToken : options.civitaiToken),
   }
   /** As after a restart of the agent: the same state, nothing remembered. */

@@ -1,4 +1,8 @@
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { resolveAhead } from '../../../shared/sources/resolve-source.ts'
 import { GOOD_TOKEN } from '../../support/hub/hub-model.ts'
 import { startBench } from './bench.ts'
 
@@ -172,4 +176,25 @@ test('case 33: a content host that redirects to itself for ever is given up', as
   bench.hub.file(path).faults.push({ at: 'cdn', does: { kind: 'answer', status: 302, headers } })
   expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'failed' })
   expect(bench.hub.requests.filter(({ at }) => at === 'cdn')).toHaveLength(11)
+})
+
+test('what a plan has found is not asked for again by the transfer, once', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: MB }] })
+  const reference = `hf://${repo}@main/${path}`
+  const asked = () => bench.hub.requests.filter(({ at }) => at === 'hub').length
+  await resolveAhead(reference, { ...bench.resolve, signal: new AbortController().signal })
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'done' })
+  expect(asked()).toBe(1)
+  rmSync(join(bench.modelsRoot, path))
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'done' })
+  expect(asked()).toBe(2)
+})
+
+test('what a plan has found is asked for again when its address has lived for half its time', async () => {
+  await using bench = await startBench({ files: [{ repo, path: path, sizeBytes: MB, signedSeconds: 2 }] })
+  const reference = `hf://${repo}@main/${path}`
+  await resolveAhead(reference, { ...bench.resolve, signal: new AbortController().signal })
+  await delay(1_100)
+  expect(await bench.fetch(bench.planned(path))).toMatchObject({ state: 'done' })
+  expect(bench.hub.requests.filter(({ at }) => at === 'hub')).toHaveLength(2)
 })
