@@ -22,6 +22,7 @@ import { findProven } from './proven.ts'
 import { createRows } from './rows.ts'
 import { blobFiles, isLinked, type PlannedSnapshot } from './snapshot-layout.ts'
 import { createSnapshotRow } from './snapshot-row.ts'
+import { createTurns } from './turns.ts'
 import { createVerifiedFiles } from './verified-files.ts'
 import type { VerifiedFile } from './verified-files.ts'
 import { verifyModels } from './verify-models.ts'
@@ -81,13 +82,14 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
   const bandwidth = limits.bytesPerSecond === null ? null : createBandwidth(limits.bytesPerSecond, clock)
   const limit = pLimit(limits.files)
   const rows = createRows()
-  const atWork = new Map<string, Promise<unknown>>()
+  const { inTurn, fetchInTurn } = createTurns(limit)
   let sets = 0
 
   const fetchInto = async (
     file: PlannedFile,
     context: {
       readonly row: FileRow
+      readonly twin: string | undefined
       readonly report: Report
       readonly signal: AbortSignal
       readonly before?: () => Promise<void>
@@ -113,6 +115,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         clock,
         report,
         row,
+        twin: context.twin,
         signal,
       })
       row.update({ problem: warning })
@@ -129,18 +132,6 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         deps.log?.warn('a download failed', { to: file.to, code: problem.code, reason: problem.message })
       }
       return { to: file.to, state: 'failed', problem, optional: file.optional }
-    }
-  }
-
-  /** The second who asks for a destination waits for the first, then finds the file there. */
-  const inTurn = async <T>(path: string, work: () => Promise<T>): Promise<T> => {
-    const before = atWork.get(path)
-    const mine = (before ?? Promise.resolve()).then(work)
-    atWork.set(path, mine)
-    try {
-      return await mine
-    } finally {
-      if (atWork.get(path) === mine) atWork.delete(path)
     }
   }
 
@@ -163,7 +154,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
       blobs,
       row,
       fetchBlob: (file, context) =>
-        inTurn(file.path, () => limit(() => fetchInto(file, { ...context, signal }))),
+        fetchInTurn(file, (twin) => fetchInto(file, { ...context, twin, signal })),
       clock,
       report: deps.report,
       signal,
@@ -190,7 +181,7 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         })
         const outcomes = await Promise.all(
           ordered.map(({ file, row }) =>
-            inTurn(file.path, () => limit(() => fetchInto(file, { row, signal, report: deps.report }))),
+            fetchInTurn(file, (twin) => fetchInto(file, { row, twin, signal, report: deps.report })),
           ),
         )
         signal.throwIfAborted()
@@ -203,14 +194,17 @@ export const createDownloads = (deps: DownloadsDeps): Downloads => {
         signal.throwIfAborted()
         return outcomes
       }),
-    fetchOne: (file, { signal }) =>
-      inTurn(file.path, async () => {
-        const row = createFileRow(file, clock)
-        rows.put(file.path, row)
-        const outcome = await limit(() => fetchInto(file, { row, signal, report: deps.report }))
-        signal.throwIfAborted()
-        return outcome
-      }),
+    fetchOne: async (file, { signal }) => {
+      const row = createFileRow(file, clock)
+      const outcome = await fetchInTurn(
+        file,
+        (twin) => fetchInto(file, { row, twin, signal, report: deps.report }),
+        // Until then the row of the destination is that of whoever is at work on it.
+        () => rows.put(file.path, row),
+      )
+      signal.throwIfAborted()
+      return outcome
+    },
     verify: (context) =>
       verifyModels({ verified, snapshots, hasher, rows, clock, report: deps.report, inTurn }, context),
     models: () => listModels({ rows, verified, snapshots }),

@@ -69,7 +69,9 @@ const fetchClaimed = async (file: PlannedFile, context: FileContext): Promise<Pr
   for (const [index, reference] of file.from.entries()) {
     row.update({ state: 'resolving', source: nameOf(reference, context) })
     try {
-      const source = await resolveSource(reference, { ...context.resolve, signal })
+      const source =
+        context.resolve.recent?.take(reference) ??
+        (await resolveSource(reference, { ...context.resolve, signal }))
       if (index === 0) primary = source
       const { expected, warning } = judgeSource(source, { file, primary })
       const chosen = { ...context, reference, source, expected }
@@ -111,10 +113,13 @@ const fetchFrom = async (
   let chosen = first
   let mismatches = 0
   let changes = 0
+  let isQuarantined = false
   try {
     for (;;) {
+      const twin = await findTwin(chosen)
       try {
-        const hashes = await fillPart(file, { ...chosen, onDiskFull: () => removeQuarantined(file.path) })
+        const onDiskFull = (): Promise<void> => removeQuarantined(file.path)
+        const hashes = await fillPart(file, { ...chosen, twin: twin?.path, onDiskFull })
         const reference = chosen.source.reference
         const verified = await installPart(file, { ...chosen, reference, hashes })
         row.finish(verified)
@@ -132,7 +137,12 @@ const fetchFrom = async (
       } catch (error) {
         signal.throwIfAborted()
         const code = error instanceof AgentError ? error.code : undefined
-        if (code === 'hash_mismatch' && mismatches === 0) {
+        isQuarantined ||= code === 'hash_mismatch'
+        if (twin && (code === 'hash_mismatch' || code === 'file_damaged')) {
+          const { message } = error as AgentError
+          first.verified.markDamaged(twin.path, message)
+          first.report({ type: 'download.damaged', subject: twin.path, data: { message } })
+        } else if (code === 'hash_mismatch' && mismatches === 0) {
           mismatches += 1
           // Whose bytes were wrong cannot be told: the second attempt is the chosen source's alone.
           chosen = { ...chosen, partners: [] }
@@ -151,8 +161,18 @@ const fetchFrom = async (
       }
     }
   } finally {
-    if (mismatches > 0) await removeQuarantined(file.path)
+    if (isQuarantined) await removeQuarantined(file.path)
   }
+}
+
+/** The twin while it is unchanged on disk and has the very hash that is wanted. */
+const findTwin = async ({
+  twin,
+  verified,
+  expected,
+}: FileContext & Chosen): Promise<VerifiedFile | undefined> => {
+  const found = twin === undefined ? undefined : await verified.find(twin)
+  return found?.sha256 === expected.sha256 ? found : undefined
 }
 
 /** Takes a file that is there already when its bytes are the right ones; there must be a hash to say so. */

@@ -22,5 +22,7 @@ export type FileContext = {
   readonly limits: TransferLimits
   readonly bandwidth: Bandwidth | null
   readonly row: FileRow
+  /** A file that was brought a moment ago and should have the same content; its bytes are copied, and nothing is fetched. */
+  readonly twin: string | undefined
   readonly signal: AbortSignal
 }

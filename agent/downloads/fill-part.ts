@@ -5,6 +5,7 @@ import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
 import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import { freeBytes } from '../platform/files.ts'
 import { inspectStart } from './content-check.ts'
+import { copyTwin } from './copy-twin.ts'
 import { createDataAddress } from './data-address.ts'
 import type { FileContext } from './file-context.ts'
 import { hashFile } from './hash-file.ts'
@@ -23,8 +24,10 @@ export type Chosen = {
   readonly expected: Expected
 }
 
-/** The source, and others that ranges may come from at the same time. */
-type Filling = Chosen & { readonly partners: readonly Chosen[] }
+type Filling = Chosen & {
+  /** Other sources that ranges may come from at the same time. */
+  readonly partners: readonly Chosen[]
+}
 
 const LOOK_FOR_ROOM_EVERY_MS = 3_000
 /** Room for some seconds of work; less would only run full again at once. */
@@ -100,8 +103,15 @@ const fillOnce = async (
         follower.restart()
       },
     }
-    const jobs = context.partners.map((chosen) => makeJob(file, { ...context, ...chosen, part, progress }))
-    await transfer([makeJob(file, { ...context, source, part, progress }), ...jobs], { signal })
+    if (context.twin !== undefined) {
+      // Should the copy be wrong, it is the twin that is.
+      await part.restart()
+      progress.onRestart()
+      await copyTwin(context.twin, { part, onBytes: progress.onBytes, signal })
+    } else {
+      const jobs = context.partners.map((chosen) => makeJob(file, { ...context, ...chosen, part, progress }))
+      await transfer([makeJob(file, { ...context, source, part, progress }), ...jobs], { signal })
+    }
     // The checks that had too few bytes so far: a short answer of unknown length ends before they can decide.
     const sizeBytes = part.book.doneBytes()
     await inspectStart({ name: contentName(file), sizeBytes, availableBytes: sizeBytes, read: part.read })
@@ -198,6 +208,7 @@ const announce = (
       sizeBytes: source.sizeBytes,
       commit: source.commit,
       resumedBytes: part.resumedBytes,
+      ...(context.twin === undefined ? {} : { copiedFrom: context.twin }),
       ...(part.discarded ? { discardedBytes: part.discarded.bytes, discarded: part.discarded.why } : {}),
     },
   })

@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
@@ -152,3 +152,53 @@ test.skipIf(!canMount)(
     }
   },
 )
+
+test('two destinations of one source are one transfer: the second is copied, and checked like any other', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: 12 * MB, faults: steady }] })
+  const { sha256 } = bench.hub.file(path).content
+  const places = ['x/a.safetensors', 'y/a.safetensors']
+  const files = places.map((place) =>
+    bench.planned(path, { to: place, path: join(bench.modelsRoot, place), sha256 }),
+  )
+  const { signal } = new AbortController()
+  const outcomes = await bench.downloads.fetchAll(files, { signal })
+  expect(outcomes).toMatchObject([{ state: 'done' }, { state: 'done' }])
+  expect(places.map(bench.sha256)).toEqual([sha256, sha256])
+  expect(bench.hub.sentBytes('cdn')).toBe(12 * MB)
+  expect(bench.eventsOf('download.started').map(({ data }) => data?.['copiedFrom'])).toEqual([
+    undefined,
+    join(bench.modelsRoot, 'x/a.safetensors'),
+  ])
+})
+
+test('a twin that rotted unseen is found out by its copy, marked, and the file is fetched', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: 3 * MB }] })
+  await bench.fetch(bench.planned(path))
+  const twin = join(bench.modelsRoot, path)
+  // Verified again with a time that can be set to the nanosecond.
+  const at = new Date('2026-01-01')
+  utimesSync(twin, at, at)
+  await bench.fetch(bench.planned(path))
+  const bytes = readFileSync(twin)
+  bytes[2 * MB] = (bytes[2 * MB] ?? 0) ^ 1
+  writeFileSync(twin, bytes)
+  utimesSync(twin, at, at)
+  const second = bench.planned(path, { to: 'b', path: join(bench.modelsRoot, 'b.safetensors') })
+  const { signal } = new AbortController()
+  const outcomes = await bench.downloads.fetchAll([bench.planned(path), second], { signal })
+  expect(outcomes).toMatchObject([{ state: 'done' }, { state: 'done', problem: null }])
+  expect(bench.sha256('b.safetensors')).toBe(bench.hub.file(path).content.sha256)
+  expect(bench.eventsOf('download.damaged')).toMatchObject([{ subject: twin }])
+  expect(bench.left()).toEqual([path, 'b.safetensors'])
+})
+
+test('who waits for a destination is not ended by the one before giving up', async () => {
+  await using bench = await startBench({ files: [{ repo, path, sizeBytes: 12 * MB, faults: steady }] })
+  const first = new AbortController()
+  const given = bench.downloads.fetchOne(bench.planned(path), { signal: first.signal })
+  const { signal } = new AbortController()
+  const second = bench.downloads.fetchOne(bench.planned(path), { signal })
+  setTimeout(() => first.abort(new Error('the first gave up')), 300)
+  await expect(given).rejects.toThrow('the first gave up')
+  expect(await second).toMatchObject({ state: 'done' })
+})
