@@ -16,13 +16,17 @@ FROM node:24-bookworm-slim AS build
 WORKDIR /src
 # The dependencies change less often than the sources: this layer is reused until the lockfile changes.
 COPY package.json package-lock.json ./
-RUN npm ci
+# Of the packages' own scripts only the one that brings the release its Node: the native modules come built, and npm would
+# have one compiled again, for which this image has no compiler.
+RUN npm ci --ignore-scripts && npm rebuild node
 COPY . .
 RUN npm run package -- --folder /release
 
 FROM ${BASE}
 # Packages before the release: they change least, and an upgrade of the agent then moves one layer alone.
 # git and python3-venv for custom nodes and the overlay, openssh-server for the way in, tini for the zombies.
+# Whoever builds it chooses the base, and with it which versions there are.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       ca-certificates git openssh-server python3 python3-pip python3-venv tini \

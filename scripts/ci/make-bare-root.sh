@@ -9,6 +9,7 @@ if [ ! -s "$archive" ]; then
   trap 'rm -rf "$work"' EXIT
   # From where this machine has its own packages.
   mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
+  # shellcheck source=/dev/null
   suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
   debootstrap --variant=minbase --include=python3-venv "$suite" "$work/root" ${mirror:+"$mirror"} >"$work/log" 2>&1 ||
     { tail -n 20 "$work/log" >&2; exit 1; }
