@@ -8,8 +8,12 @@ export type Command = {
   readonly name: string
   readonly group: CommandGroup
   readonly summary: string
+  /** A call as somebody would type it. */
+  readonly example: string
   readonly arguments?: readonly CommandArgument[]
   readonly options?: readonly CommandOption[]
+  /** Exit statuses, where they are not those of every other command: `125` → what it means. */
+  readonly exits?: readonly (readonly [status: string, meaning: string])[]
   /** Returns the exit status. @throws AgentError */
   run(call: Call): Promise<number>
 }
@@ -26,7 +30,13 @@ export const COMMAND_GROUPS = [
 ] as const
 export type CommandGroup = (typeof COMMAND_GROUPS)[number]
 
-export type CommandArgument = { readonly name: string; readonly summary: string; readonly optional?: true }
+export type CommandArgument = {
+  readonly name: string
+  readonly summary: string
+  readonly optional?: true
+  /** The words that it may be, for completion. */
+  readonly choices?: readonly string[]
+}
 
 /** `flags` as commander reads them: `-f, --follow`, `--tail <n>`. */
 export type CommandOption = { readonly flags: string; readonly summary: string }

@@ -1,9 +1,15 @@
-import type { Command } from './command.ts'
+import type { Command, CommandOption } from './command.ts'
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 export type Shell = (typeof SHELLS)[number]
 
-const GLOBAL_FLAGS = ['--context', '--json', '--no-color', '--timeout', '--help']
+const GLOBAL_OPTIONS: readonly CommandOption[] = [
+  { flags: '--context <name>', summary: 'the box to talk to' },
+  { flags: '--json', summary: 'one JSON document on standard output' },
+  { flags: '--no-color', summary: 'no colours' },
+  { flags: '--timeout <duration>', summary: 'give up after this long' },
+  { flags: '--help', summary: 'explain the command' },
+]
 
 /** A completion script made from the definitions of the commands. */
 export const completionScript = (shell: Shell, commands: readonly Command[]): string => {
@@ -19,65 +25,122 @@ export const completionScript = (shell: Shell, commands: readonly Command[]): st
   }
 }
 
+/* Both scripts do the same: the words that were typed, without options and what they take, say which command it is. */
+
 const bashScript = (commands: readonly Command[]): string => {
   const cases = [
-    ...commands.map(({ name, options }) => ({ words: name, next: (options ?? []).map(longFlag) })),
-    ...familiesOf(commands).map(([family, members]) => ({ words: family, next: members })),
-  ].map(({ words, next }) => `    "${words}") words="${[...next, ...GLOBAL_FLAGS].join(' ')}" ;;`)
+    { words: '', next: [...firstWords(commands), 'help'] },
+    ...[...familiesOf(commands)].map(([family, members]) => ({ words: family, next: members.map(lastWord) })),
+    ...commands.map(({ name, options = [], arguments: taken = [] }) => ({
+      words: name,
+      next: [...taken.flatMap(({ choices = [] }) => choices), ...options.map(longFlag)],
+    })),
+  ].map(
+    ({ words, next }) => `    "${words}") next="${[...next, ...GLOBAL_OPTIONS.map(longFlag)].join(' ')}" ;;`,
+  )
   return `# agentctl completion; use it with: source <(agentctl completion bash)
 _agentctl() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" typed=() word words
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    [[ $word == -* ]] || typed+=("$word")
+  local current="\${COMP_WORDS[COMP_CWORD]}" first="" second="" takes="" next="" word i
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word="\${COMP_WORDS[i]}"
+    if [[ -n $takes ]]; then takes=""; continue; fi
+    case "$word" in
+      ${optionsWithValue(commands).join('|')}) takes=yes ;;
+      -*) ;;
+      help) [[ -z $first ]] || second="$word" ;;
+      *) if [[ -z $first ]]; then first="$word"; elif [[ -z $second ]]; then second="$word"; fi ;;
+    esac
   done
-  case "\${typed[*]:0:2}" in
-    "") words="${[...firstWords(commands), ...GLOBAL_FLAGS].join(' ')}" ;;
-${cases.join('\n')}
-    *) words="" ;;
+  case "$first" in
+    ${[...familiesOf(commands).keys()].join('|')}) first="$first\${second:+ $second}" ;;
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
-  [[ \${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "$current"))
+  [[ -n $takes ]] || case "$first" in
+${cases.join('\n')}
+  esac
+  COMPREPLY=($(compgen -W "$next" -- "$current"))
 }
-complete -F _agentctl agentctl
+complete -o default -F _agentctl agentctl
 `
 }
 
 const fishScript = (commands: readonly Command[]): string => {
-  const lines = commands.flatMap(({ name, summary, options }) => {
-    const [first = '', second] = name.split(' ')
-    const seen = `__fish_seen_subcommand_from ${second ?? first}`
-    const here = second === undefined ? '__fish_use_subcommand' : `__fish_seen_subcommand_from ${first}`
-    return [
-      `complete -c agentctl -n '${here}' -a ${second ?? first} -d ${quoted(summary)}`,
-      ...(options ?? []).map(
-        (option) =>
-          `complete -c agentctl -n '${seen}' -l ${longFlag(option).slice(2)} -d ${quoted(option.summary)}`,
-      ),
-    ]
-  })
-  const families = familiesOf(commands).map(
-    ([family]) => `complete -c agentctl -n '__fish_use_subcommand' -a ${family}`,
-  )
-  const flags = GLOBAL_FLAGS.map((flag) => `complete -c agentctl -l ${flag.slice(2)}`)
-  return `${[...families, ...lines, ...flags].join('\n')}\n`
+  const families = familiesOf(commands)
+  const complete = (at: string, rest: string): string =>
+    `complete -c agentctl -n '__agentctl_at${at === '' ? '' : ` ${at}`}' ${rest}`
+  const word = (at: string, text: string, summary: string): string =>
+    complete(at, `-f -a ${text} -d ${quoted(summary)}`)
+  const lines = [
+    ...firstWords(commands).map((text) =>
+      word('', text, commands.find(({ name }) => name === text)?.summary ?? ''),
+    ),
+    word('', 'help', 'explain a command'),
+    ...[...families].flatMap(([family, members]) =>
+      members.map((member) => word(family, lastWord(member), member.summary)),
+    ),
+    ...commands.flatMap(({ name, options = [], arguments: taken = [] }) => [
+      ...taken.flatMap(({ choices = [], summary }) => choices.map((choice) => word(name, choice, summary))),
+      ...options.map((option) => complete(name, fishOption(option))),
+    ]),
+    ...GLOBAL_OPTIONS.map((option) => `complete -c agentctl ${fishOption(option)}`),
+  ]
+  return `# agentctl completion; use it with: agentctl completion fish | source
+function __agentctl_at
+    set -l typed (commandline -opc)
+    set -e typed[1]
+    set -l words
+    set -l takes no
+    for word in $typed
+        if test $takes = yes
+            set takes no
+            continue
+        end
+        switch $word
+            case ${optionsWithValue(commands).join(' ')}
+                set takes yes
+            case '-*'
+            case '*'
+                set -a words $word
+        end
+    end
+    test "$words[1]" = help; and set -e words[1]
+    contains -- "$words[1]" ${[...families.keys()].join(' ')}; and set words $words[1..2]; or set words $words[1]
+    test "$words" = "$argv"
+end
+${lines.join('\n')}
+`
 }
 
-const longFlag = ({ flags }: { flags: string }): string => /--[a-z-]+/.exec(flags)?.[0] ?? flags
+const fishOption = (option: CommandOption): string => {
+  const short = /^-([a-z]),/.exec(option.flags)?.[1]
+  return [
+    ...(short === undefined ? [] : [`-s ${short}`]),
+    `-l ${longFlag(option).slice(2)}`,
+    ...(takesValue(option) ? ['-r'] : []),
+    `-d ${quoted(option.summary)}`,
+  ].join(' ')
+}
 
-const firstWords = (commands: readonly Command[]): string[] => [
-  ...new Set([...commands.map(({ name }) => name.split(' ')[0] ?? name), 'help']),
+const longFlag = ({ flags }: CommandOption): string => /--[a-z-]+/.exec(flags)?.[0] ?? flags
+
+const takesValue = ({ flags }: CommandOption): boolean => flags.includes('<')
+
+const optionsWithValue = (commands: readonly Command[]): string[] => [
+  ...new Set(
+    [...GLOBAL_OPTIONS, ...commands.flatMap(({ options = [] }) => options)].filter(takesValue).map(longFlag),
+  ),
 ]
 
-/** `token` → `ls create revoke`. */
-const familiesOf = (commands: readonly Command[]): [string, string[]][] => {
-  const families = Map.groupBy(
+const firstWords = (commands: readonly Command[]): string[] => [
+  ...new Set(commands.map(({ name }) => name.split(' ')[0] ?? name)),
+]
+
+const lastWord = ({ name }: Command): string => name.split(' ').at(-1) ?? name
+
+/** `token` → its commands. */
+const familiesOf = (commands: readonly Command[]): Map<string, Command[]> =>
+  Map.groupBy(
     commands.filter(({ name }) => name.includes(' ')),
     ({ name }) => name.split(' ')[0] ?? name,
   )
-  return [...families].map(([family, members]) => [
-    family,
-    members.map(({ name }) => name.split(' ')[1] ?? ''),
-  ])
-}
 
 const quoted = (text: string): string => `'${text.replaceAll("'", '’')}'`

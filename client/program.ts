@@ -39,7 +39,7 @@ export const parseArguments = (argv: readonly string[]): Chosen => {
     }
   })
   try {
-    program.parse(argv, { from: 'user' })
+    program.parse(asHelpFlag(argv), { from: 'user' })
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
     if (error.exitCode !== 0 && error.code !== 'commander.help') throw usageError(error, argv)
@@ -49,6 +49,19 @@ export const parseArguments = (argv: readonly string[]): Chosen => {
   const [first, named] = argv.filter((word) => !word.startsWith('-'))
   const what = first === 'help' && named ? `there is no command ${named}` : 'no command was given'
   throw new AgentError('usage', what, { hint: 'agentctl help lists the commands.' })
+}
+
+/** `help token create` is `token create --help`; commander itself looks at one word alone. @throws AgentError usage */
+const asHelpFlag = (argv: readonly string[]): readonly string[] => {
+  if (argv[0] !== 'help') return argv
+  const words = argv.slice(1).filter((word) => !word.startsWith('-'))
+  const asked = words.join(' ')
+  const isKnown = asked in FAMILIES || COMMANDS.some(({ name }) => name === asked)
+  if (words.length > 0 && asked !== 'help' && !isKnown)
+    throw new AgentError('usage', `there is no command ${asked}`, {
+      hint: 'agentctl help lists the commands.',
+    })
+  return [...argv.slice(1), '--help']
 }
 
 type GlobalFlags = { context?: string; json?: boolean; color: boolean; timeout?: string }
@@ -64,9 +77,10 @@ const buildProgram = (written: string[], choose: Choose): Parser => {
     .addOption(new Option('--no-color', 'no colours (also: NO_COLOR)'))
     .addOption(new Option('--timeout <duration>', 'give up after this long, for example 30s'))
     .addHelpCommand(
-      new Parser('help').argument('[command]').summary('explain a command').helpGroup('This machine:'),
+      new Parser('help').argument('[command...]').summary('explain a command').helpGroup('This machine:'),
     )
-    .addHelpText('after', `\n${exitStatuses()}`)
+    .addHelpText('after', `\n${exitStatuses(EXIT_TABLE)}`)
+    .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .configureOutput({
       writeOut: (text) => written.push(text),
@@ -111,13 +125,15 @@ const addCommand = (parent: Parser, command: Command, choose: Choose): Parser =>
   for (const { name, summary, optional } of command.arguments ?? [])
     parser.argument(optional ? `[${name}]` : `<${name}>`, summary)
   for (const { flags, summary } of command.options ?? []) parser.option(flags, summary)
+  parser.addHelpText(
+    'after',
+    `\nExample:\n  ${command.example}\n\n${exitStatuses(command.exits ?? EXIT_TABLE)}`,
+  )
   return parser.action(() => choose(command, parser.args, parser.opts()))
 }
 
-const exitStatuses = (): string =>
-  ['Exit status:', ...EXIT_TABLE.map(([status, meaning]) => `  ${String(status).padEnd(4)} ${meaning}`)].join(
-    '\n',
-  )
+const exitStatuses = (table: readonly (readonly [number | string, string])[]): string =>
+  ['Exit status:', ...table.map(([status, meaning]) => `  ${String(status).padEnd(4)} ${meaning}`)].join('\n')
 
 /** @throws AgentError usage */
 const timeoutOf = (text: string): number => {

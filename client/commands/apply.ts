@@ -13,6 +13,7 @@ export const apply: Command = {
   name: 'apply',
   group: 'Manifests and runs',
   summary: 'bring the box to the manifest, following progress; safe to repeat',
+  example: 'agentctl apply box.yaml',
   arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
   options: [
     { flags: '-d, --detach', summary: 'return as soon as the run has begun' },

@@ -11,6 +11,7 @@ export const attach: Command = {
   name: 'attach',
   group: 'Processes',
   summary: 'the terminal of a process; detach with ctrl-]',
+  example: 'agentctl attach trainer',
   arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
   run: async (call) => {
     const name = argument(call, 0)

@@ -15,6 +15,7 @@ export const audit: Command = {
   name: 'audit',
   group: 'The box',
   summary: 'read-only report of health and safety; changes nothing',
+  example: 'agentctl audit --json',
   run: async (call) => {
     const record = await (await call.api()).audit()
     const failed = record.checks.some(({ state }) => state === 'error')

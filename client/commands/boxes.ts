@@ -8,6 +8,7 @@ export const boxes: Command = {
   name: 'boxes',
   group: 'Renting',
   summary: 'what is rented, since when, at what cost; warns about strays',
+  example: 'agentctl boxes',
   run: async (call) => {
     const { listBoxes } = await import('../rent/list-boxes.ts')
     const { boxes: rows, problems } = await listBoxes(call)

@@ -9,8 +9,9 @@ export const budget: Command = {
   name: 'budget',
   group: 'The box',
   summary: 'what the box costs, its limits and its stop; budget extend 2h, or 5usd',
+  example: 'agentctl budget extend 2h',
   arguments: [
-    { name: 'extend', summary: 'the word extend, to give it more', optional: true },
+    { name: 'extend', summary: 'the word extend, to give it more', optional: true, choices: ['extend'] },
     { name: 'amount', summary: 'time (2h, 30m) or money (5usd)', optional: true },
   ],
   run: async (call) => {

@@ -8,6 +8,7 @@ export const checkpoints: Command = {
   name: 'checkpoints',
   group: 'Checkpoints',
   summary: 'what could be pulled, newest first',
+  example: 'agentctl checkpoints --sync checkpoints',
   options: [{ flags: '--sync <name>', summary: 'of this sync alone' }],
   run: async (call) => {
     const answer = await (await call.api()).checkpoints(textOption(call, 'sync'))

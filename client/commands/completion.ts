@@ -6,7 +6,8 @@ export const completion: Command = {
   name: 'completion',
   group: 'This machine',
   summary: 'a script that completes agentctl’s words in a shell',
-  arguments: [{ name: 'shell', summary: 'bash, zsh or fish' }],
+  example: 'source <(agentctl completion bash)',
+  arguments: [{ name: 'shell', summary: 'bash, zsh or fish', choices: ['bash', 'zsh', 'fish'] }],
   run: async (call) => {
     const { completionScript, SHELLS } = await import('../completion-script.ts')
     const asked = argument(call, 0)

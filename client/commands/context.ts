@@ -9,6 +9,7 @@ export const contextLs: Command = {
   name: 'context ls',
   group: 'Access',
   summary: 'the boxes this machine knows; never their tokens',
+  example: 'agentctl context ls',
   run: async ({ environment, output }) => {
     const { current, contexts } = await readContexts(environment)
     const rows = Object.entries(contexts).map(([name, { target, agentId }]) => ({
@@ -33,6 +34,7 @@ export const contextUse: Command = {
   name: 'context use',
   group: 'Access',
   summary: 'the box that commands are about from now on',
+  example: 'agentctl context use gpu-7',
   arguments: [NAME],
   run: async (call) => {
     const name = argument(call, 0)
@@ -49,6 +51,7 @@ export const contextRm: Command = {
   name: 'context rm',
   group: 'Access',
   summary: 'forget a box here; its token stays valid until it is revoked there',
+  example: 'agentctl context rm gpu-7',
   arguments: [NAME],
   run: async (call) => {
     const name = argument(call, 0)

@@ -6,6 +6,7 @@ export const doctor: Command = {
   name: 'doctor',
   group: 'This machine',
   summary: 'what is wrong with this machine’s own set-up, and how to repair it',
+  example: 'agentctl doctor',
   run: async (call) => {
     const { examine } = await import('../doctor/examine.ts')
     const findings = await examine(call)

@@ -12,6 +12,7 @@ export const down: Command = {
   name: 'down',
   group: 'Renting',
   summary: 'stop a rented box after a final sync, read back until it is true',
+  example: 'agentctl down --destroy',
   arguments: [
     { name: 'box', summary: 'its id, label or context; by default the current context’s', optional: true },
   ],

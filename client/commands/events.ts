@@ -9,6 +9,7 @@ export const events: Command = {
   name: 'events',
   group: 'The box',
   summary: 'the event journal: the newest two hundred, or what happens from now on',
+  example: 'agentctl events --follow --json',
   options: [{ flags: '-f, --follow', summary: 'go on with what happens; with --json one object a line' }],
   run: async (call) => {
     const { output } = call

@@ -19,8 +19,15 @@ export const exec: Command = {
   name: 'exec',
   group: 'Processes',
   summary: 'run a command on the box once; it outlives the connection',
+  example: 'agentctl exec -- nvidia-smi -L',
   arguments: [{ name: 'command...', summary: 'the program and its arguments, after --' }],
   options: [{ flags: '-d, --detach', summary: 'return as soon as it has begun' }],
+  exits: [
+    ['n', 'as the command ended; 128 + n when signal n ended it'],
+    [String(EXEC_FAILED), 'agentctl or the agent failed'],
+    [String(NO_PROGRAM), 'there is no such program on the box'],
+    [String(INTERRUPTED), 'interrupted; the command goes on'],
+  ],
   run: async (call) => {
     try {
       return await execute(call)

@@ -11,6 +11,7 @@ export const guard: Command = {
   name: 'guard',
   group: 'Renting',
   summary: 'the lease outside: stops rented boxes that are silent or over budget',
+  example: 'agentctl guard --install-service',
   options: [
     { flags: '--lease <duration>', summary: `how long an agent may be silent; by default ${LEASE}` },
     { flags: '--every <duration>', summary: `how often it looks; by default ${EVERY}` },

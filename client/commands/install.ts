@@ -8,6 +8,7 @@ export const install: Command = {
   name: 'install',
   group: 'Access',
   summary: 'put the agent on a machine reached by ssh, start it at boot, pair',
+  example: 'agentctl install root@203.0.113.7:40022 --name gpu-7',
   arguments: [{ name: 'target', summary: '[user@]host[:port]' }],
   options: [
     { flags: '--prefix <dir>', summary: `where it goes on the box; by default ${USUAL_PREFIX}` },

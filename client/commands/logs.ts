@@ -11,6 +11,7 @@ export const logs: Command = {
   name: 'logs',
   group: 'Processes',
   summary: 'the output of a process, also after it ended',
+  example: 'agentctl logs --follow --tail 100 comfyui',
   arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
   options: [
     { flags: '-f, --follow', summary: 'go on with what it prints; with --json one object a line' },

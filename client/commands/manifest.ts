@@ -12,6 +12,7 @@ export const manifestCheck: Command = {
   name: 'manifest check',
   group: 'Manifests and runs',
   summary: 'every mistake in a manifest, with its line; needs no box',
+  example: 'agentctl manifest check box.yaml',
   arguments: [{ name: 'file', summary: 'the manifest' }],
   run: async (call) => {
     const { manifest: text, file } = await readManifestText(argument(call, 0))
@@ -27,6 +28,7 @@ export const manifestImport: Command = {
   name: 'manifest import',
   group: 'Manifests and runs',
   summary: 'a manifest from a list of models, a provisioning manifest or a comfy-lock',
+  example: 'agentctl manifest import models.txt > box.yaml',
   arguments: [{ name: 'file', summary: 'lines url|fallback|name, a script with such arrays, or YAML' }],
   options: [
     { flags: '--name <name>', summary: 'the name of the manifest; by default that of the file' },
@@ -71,6 +73,7 @@ export const manifestSchema: Command = {
   name: 'manifest schema',
   group: 'Manifests and runs',
   summary: 'the JSON Schema of a manifest, for completion in editors',
+  example: 'agentctl manifest schema > manifest.schema.json',
   run: async (call) => {
     const { manifestJsonSchema } = await import('../../shared/manifest/json-schema.ts')
     await call.output.raw(`${JSON.stringify(manifestJsonSchema(), undefined, call.output.json ? 0 : 2)}\n`)

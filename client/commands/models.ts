@@ -9,7 +9,15 @@ export const models: Command = {
   name: 'models',
   group: 'The box',
   summary: 'what is there, from where, verified when; verify reads every byte again',
-  arguments: [{ name: 'verify', summary: 'the word verify: read every byte again', optional: true }],
+  example: 'agentctl models verify',
+  arguments: [
+    {
+      name: 'verify',
+      summary: 'the word verify: read every byte again',
+      optional: true,
+      choices: ['verify'],
+    },
+  ],
   run: async (call) => {
     const [action] = call.args
     if (action === 'verify') return await verify(call)

@@ -11,6 +11,7 @@ export const pair: Command = {
   name: 'pair',
   group: 'Access',
   summary: 'make a context for a box: over ssh, or with its token on standard input',
+  example: 'agentctl pair root@203.0.113.7:40022 --name gpu-7',
   arguments: [
     { name: 'target', summary: '[user@]host[:port] for ssh, https://host:port, or unix:/path/agent.sock' },
   ],

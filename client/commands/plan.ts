@@ -12,6 +12,7 @@ export const plan: Command = {
   name: 'plan',
   group: 'Manifests and runs',
   summary: 'every problem and every change, nothing done',
+  example: 'agentctl plan box.yaml --local',
   arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
   options: [
     {

@@ -8,6 +8,7 @@ const action = (name: 'start' | 'stop' | 'restart', summary: string): Command =>
   name,
   group: 'Processes',
   summary,
+  example: `agentctl ${name} comfyui`,
   arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
   run: async (call) => {
     const answer = await (await call.api()).actOn(argument(call, 0), name)

@@ -7,6 +7,7 @@ export const ps: Command = {
   name: 'ps',
   group: 'Processes',
   summary: 'what the agent keeps running or ran',
+  example: 'agentctl ps',
   run: async (call) => {
     const answer = await (await call.api()).processes()
     if (call.output.json) call.output.document(answer)

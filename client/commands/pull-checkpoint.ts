@@ -14,6 +14,7 @@ export const pullCheckpoint: Command = {
   name: 'pull-checkpoint',
   group: 'Checkpoints',
   summary: 'bring a complete checkpoint here, resumable and verified',
+  example: 'agentctl pull-checkpoint latest --to runs --watch --every 2m',
   arguments: [
     { name: 'name', summary: 'a checkpoint; by default latest, the newest complete one', optional: true },
   ],

@@ -10,6 +10,7 @@ export const pull: Command = {
   name: 'pull',
   group: 'The box',
   summary: 'fetch one model now',
+  example: 'agentctl pull hf://owner/repo@main/model.safetensors --to loras/',
   arguments: [
     { name: 'source', summary: 'hf://owner/repo@revision/path, civitai://versions/ID or https://…' },
   ],

@@ -11,6 +11,7 @@ export const pythonCheck: Command = {
   name: 'python check',
   group: 'Packages',
   summary: 'whether everything installed would load; changes nothing',
+  example: 'agentctl python check',
   run: async (call) => {
     const check = await (await call.api()).pythonCheck()
     const failed = check.problems.some(({ severity }) => severity === 'error')
@@ -32,6 +33,7 @@ export const pythonPlan: Command = {
   name: 'python plan',
   group: 'Packages',
   summary: 'what an install would change, or why it is refused; nothing done',
+  example: 'agentctl python plan "natsort==8.4.0"',
   arguments: [SPECS],
   run: async (call) => {
     const { changes, problems } = await (await call.api()).pythonPlan(call.args)
@@ -56,6 +58,7 @@ export const pythonInstall: Command = {
   name: 'python install',
   group: 'Packages',
   summary: 'install packages, or change nothing',
+  example: 'agentctl python install "natsort==8.4.0"',
   arguments: [SPECS],
   run: async (call) => {
     const answer = await (await call.api()).pythonInstall(call.args)
@@ -73,6 +76,7 @@ export const pythonHistory: Command = {
   name: 'python history',
   group: 'Packages',
   summary: 'installs, newest first, and which can be taken back',
+  example: 'agentctl python history',
   run: async (call) => {
     const answer = await (await call.api()).pythonHistory()
     if (call.output.json) call.output.document(answer)
@@ -95,6 +99,7 @@ export const pythonRollback: Command = {
   name: 'python rollback',
   group: 'Packages',
   summary: 'take an install back, and those after it',
+  example: 'agentctl python rollback',
   arguments: [{ name: 'id', summary: 'from python history; the last one without it', optional: true }],
   run: async (call) => {
     const answer = await (await call.api()).pythonRollback(call.args[0] ?? null)

@@ -12,6 +12,7 @@ export const runs: Command = {
   name: 'runs',
   group: 'Manifests and runs',
   summary: 'earlier attempts, newest first',
+  example: 'agentctl runs',
   run: async (call) => {
     const answer = await (await call.api()).runs()
     if (call.output.json) call.output.document(answer)
@@ -28,6 +29,7 @@ export const runShow: Command = {
   name: 'run show',
   group: 'Manifests and runs',
   summary: 'one attempt, with its problems',
+  example: 'agentctl run show ID',
   arguments: [RUN_ID],
   run: async (call) => {
     const answer = await (await call.api()).run(argument(call, 0))
@@ -41,6 +43,7 @@ export const runCancel: Command = {
   name: 'run cancel',
   group: 'Manifests and runs',
   summary: 'stop a run that is under way; what it did stays',
+  example: 'agentctl run cancel ID',
   arguments: [RUN_ID],
   run: async (call) => {
     const answer = await (await call.api()).cancelRun(argument(call, 0))

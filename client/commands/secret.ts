@@ -9,6 +9,7 @@ export const secretSet: Command = {
   name: 'secret set',
   group: 'Access',
   summary: 'give the box a secret, read from standard input',
+  example: 'agentctl secret set HF_TOKEN < token.txt',
   arguments: [NAME],
   run: async (call) => {
     const name = argument(call, 0)
@@ -24,6 +25,7 @@ export const secretLs: Command = {
   name: 'secret ls',
   group: 'Access',
   summary: 'the names of the secrets that were given to the box; never their values',
+  example: 'agentctl secret ls',
   run: async (call) => {
     const answer = await (await call.api()).secrets()
     if (call.output.json) call.output.document(answer)
@@ -37,6 +39,7 @@ export const secretRm: Command = {
   name: 'secret rm',
   group: 'Access',
   summary: 'take a secret out of the box',
+  example: 'agentctl secret rm HF_TOKEN',
   arguments: [NAME],
   run: async (call) => {
     const answer = await (await call.api()).removeSecret(argument(call, 0))

@@ -12,6 +12,7 @@ export const status: Command = {
   name: 'status',
   group: 'The box',
   summary: 'the whole box on one screen',
+  example: 'agentctl status --check && echo healthy',
   options: [
     { flags: '--watch', summary: 'show it again every two seconds' },
     { flags: '--check', summary: 'exit 1 unless everything is healthy and no watched pull is late' },

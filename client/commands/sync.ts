@@ -9,6 +9,7 @@ export const sync: Command = {
   name: 'sync',
   group: 'Checkpoints',
   summary: 'state of each sync; run one now',
+  example: 'agentctl sync checkpoints --now',
   arguments: [{ name: 'name', summary: 'one sync alone', optional: true }],
   options: [{ flags: '--now', summary: 'copy now, and return when everything is there' }],
   run: async (call) => {

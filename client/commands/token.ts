@@ -11,6 +11,7 @@ export const tokenLs: Command = {
   name: 'token ls',
   group: 'Access',
   summary: 'the tokens of the box, without their texts',
+  example: 'agentctl token ls',
   run: async (call) => {
     const answer = await (await call.api()).tokens()
     if (call.output.json) call.output.document(answer)
@@ -44,6 +45,7 @@ export const tokenCreate: Command = {
   name: 'token create',
   group: 'Access',
   summary: 'make a token; it is shown this once',
+  example: 'agentctl token create ci --scope operate --expires 30d',
   arguments: [{ name: 'name', summary: 'who or what will use it', optional: true }],
   options: [
     { flags: '--name <name>', summary: 'the same, as agentd pair takes it; by default this machine' },
@@ -106,6 +108,7 @@ export const tokenRevoke: Command = {
   name: 'token revoke',
   group: 'Access',
   summary: 'make a token worthless, at once',
+  example: 'agentctl token revoke ID',
   arguments: [{ name: 'id', summary: 'its id; agentctl token ls lists them' }],
   run: async (call) => {
     const answer = await (await call.api()).revokeToken(argument(call, 0))

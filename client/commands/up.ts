@@ -17,6 +17,7 @@ export const up: Command = {
   name: 'up',
   group: 'Renting',
   summary: 'rent a box for a manifest, bring it there, end with its status',
+  example: 'agentctl up box.yaml --gpu "RTX 4090,L40S" --max-price 0.60',
   arguments: [{ name: 'manifest', summary: 'the YAML file that says what the box should be' }],
   options: [
     { flags: '--provider <name>', summary: 'vast or runpod; by default the manifest’s, else vast' },

@@ -6,6 +6,7 @@ export const version: Command = {
   name: 'version',
   group: 'This machine',
   summary: 'of agentctl, and of the agent where it can be reached',
+  example: 'agentctl version --json',
   run: async (call) => {
     const agent = await agentVersion(call)
     if (call.output.json) call.output.document({ agentctl: VERSION, agentd: agent })

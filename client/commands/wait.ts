@@ -18,6 +18,7 @@ export const wait: Command = {
   name: 'wait',
   group: 'Processes',
   summary: 'until a process ends; exits 0 when it ended with 0, else 1',
+  example: 'agentctl wait trainer && agentctl down',
   arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
   run: async (call) => {
     const row = await waitForEnd(argument(call, 0), call)

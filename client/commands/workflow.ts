@@ -13,6 +13,7 @@ export const workflowCheck: Command = {
   name: 'workflow check',
   group: 'Processes',
   summary: 'which nodes and models a ComfyUI workflow needs, and which are missing',
+  example: 'agentctl workflow check wan.json',
   arguments: [{ name: 'file', summary: 'as ComfyUI saves it, or an image with a workflow in it' }],
   options: [{ flags: '--process <name>', summary: 'the ComfyUI to ask, where several run' }],
   run: async (call) => {
@@ -37,6 +38,7 @@ export const workflowManifest: Command = {
   name: 'workflow manifest',
   group: 'Processes',
   summary: 'a manifest with the downloads and custom nodes that a ComfyUI workflow names; needs no box',
+  example: 'agentctl workflow manifest wan.json > box.yaml',
   arguments: [{ name: 'file', summary: 'as ComfyUI saves it, or an image with a workflow in it' }],
   run: async (call) => {
     const file = argument(call, 0)
