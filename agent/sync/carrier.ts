@@ -34,6 +34,6 @@ export type Carrier = {
   keep(pairs: readonly { readonly from: string; readonly to: string }[], context: CarryContext): Promise<void>
   /** The texts of small files, of those that exist. */
   read(paths: readonly string[], context: CarryContext): Promise<ReadonlyMap<string, string>>
-  /** The hash that this destination has named for its files so far; undefined: none, or what is stored is known by it already. */
+  /** The hash that this destination names for its files; undefined: none, as far as its listings have shown. */
   namedHash(): HashAlgorithm | undefined
 }

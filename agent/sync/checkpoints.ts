@@ -10,6 +10,8 @@ import { stepOf } from './inspect-unit.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { isCheckpoint } from './prune-units.ts'
 import type { SyncRun } from './run-sync.ts'
+import { openUnit } from './open-unit.ts'
+import type { SealedUnit } from './seal-unit.ts'
 import { sealUnit } from './seal-unit.ts'
 import { fingerprintOf, pathInUnit, POINTER_FILES } from './unit.ts'
 
@@ -47,14 +49,8 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
     const completeAt =
       verdict.state === 'complete' ? verdict.completeAt : new Date(unit.modifiedMs).toISOString()
     const root = run.planned.spec.path
-    const sealed = await sealUnit(unit, { root, completeAt, hashFile: deps.hashFile, signal }).catch(
-      (error: unknown) => {
-        if (error instanceof AgentError && error.code === 'checkpoint_changed') return undefined
-        throw error
-      },
-    )
+    const sealed = await seal(unit, { root, completeAt, hashFile: deps.hashFile, signal })
     if (!sealed) return undefined
-    sealed.close()
     if (isResting && run.remoteState(unit.name, sealed.digest) !== 'stored') return undefined
     return {
       run,
@@ -150,6 +146,24 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
     if (!opened)
       throw new AgentError('checkpoint_changed', `${which.name} is not what it was when the pull began`)
     return opened
+  }
+}
+
+/** undefined: the unit changes. */
+const seal = async (
+  unit: ObservedUnit,
+  context: Parameters<typeof openUnit>[1],
+): Promise<SealedUnit | undefined> => {
+  try {
+    const opened = await openUnit(unit, context)
+    try {
+      return await sealUnit(opened)
+    } finally {
+      opened.close()
+    }
+  } catch (error) {
+    if (error instanceof AgentError && error.code === 'checkpoint_changed') return undefined
+    throw error
   }
 }
 

@@ -5,9 +5,11 @@ import type { HashFile } from './file-hashes.ts'
 import type { KnownCopies } from './known-copies.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import type { PlannedSync } from './planned-sync.ts'
-import type { SealedUnit } from './seal-unit.ts'
+import type { OpenUnit } from './open-unit.ts'
+import { openUnit } from './open-unit.ts'
 import { sealUnit } from './seal-unit.ts'
 import { storeUnits } from './store-units.ts'
+import type { UnitCopy } from './sync-store.ts'
 
 export type CopyContext = {
   readonly planned: PlannedSync
@@ -21,53 +23,43 @@ export type CopyContext = {
 }
 
 /**
- * Seals complete units and stores them together, but for those whose copies hold just that already.
+ * Stores complete units together, but for those whose copies hold just that already.
  * @throws AgentError checkpoint_changed, and what the carrier throws
  */
 export const copyUnits = async (units: readonly ObservedUnit[], context: CopyContext): Promise<void> => {
-  const { copies, signal } = context
-  const sealed: SealedUnit[] = []
+  const { copies, hashFile, signal } = context
+  const { path: root } = context.planned.spec
+  const opened: OpenUnit[] = []
   try {
     for (const unit of units)
       if (unit.verdict.state === 'complete')
-        sealed.push(
-          await sealUnit(unit, {
-            root: context.planned.spec.path,
-            completeAt: unit.verdict.completeAt,
-            hashFile: context.hashFile,
-            signal,
-          }),
-        )
-    const wanted = sealed.filter(({ name, digest }) => !copies.holds(name, digest))
+        opened.push(await openUnit(unit, { root, completeAt: unit.verdict.completeAt, hashFile, signal }))
+    const wanted: OpenUnit[] = []
+    for (const unit of opened) if (!(await isStored(unit, copies))) wanted.push(unit)
     if (wanted.length > 0) await store(wanted, context)
-    const done = new Set(sealed.map(({ name }) => name))
+    const done = new Set(opened.map(({ name }) => name))
     for (const unit of units) if (done.has(unit.name)) copies.matched(unit)
   } finally {
-    for (const unit of sealed) unit.close()
+    for (const unit of opened) unit.close()
   }
 }
 
-const store = async (units: readonly SealedUnit[], context: CopyContext): Promise<void> => {
+/** Only where a copy is known the hashes decide before it is sent; otherwise they are worked out along the way. */
+const isStored = async (unit: OpenUnit, copies: KnownCopies): Promise<boolean> =>
+  copies.get(unit.name)?.state === 'stored' && copies.holds(unit.name, (await sealUnit(unit)).digest)
+
+const store = async (units: readonly OpenUnit[], context: CopyContext): Promise<void> => {
   const { copies, meter, report } = context
   const { spec } = context.planned
   const carrier = await context.carrier()
-  const about = units.map((unit) => {
-    const files = unit.files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 }))
-    const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0)
-    return {
-      unit,
-      copy: { digest: unit.digest, files },
-      data: { unit: unit.name, files: files.length, bytes },
-    }
-  })
   const names = units.map(({ name }) => name)
-  for (const { data } of about) report({ type: 'sync.started', subject: spec.name, data })
-  meter.begin(
-    names,
-    about.reduce((sum, { data }) => sum + data.bytes, 0),
+  const data = new Map(
+    units.map(({ name, files }) => [name, { unit: name, files: files.length, bytes: bytesOf(files) }]),
   )
+  for (const one of data.values()) report({ type: 'sync.started', subject: spec.name, data: one })
+  meter.begin(names, bytesOf(units.flatMap(({ files }) => files)))
   try {
-    const proofs = await storeUnits(units, {
+    const proven = await storeUnits(units, {
       carrier,
       versions: spec.versions,
       completeMarker: spec.complete_marker,
@@ -76,21 +68,34 @@ const store = async (units: readonly SealedUnit[], context: CopyContext): Promis
       signal: context.signal,
       onPut: (bytes) => {
         meter.begin(names, bytes)
-        for (const { unit, copy } of about)
-          copies.remember(unit.name, { ...copy, state: 'started', verifiedBy: null })
+        for (const unit of units) copies.remember(unit.name, startedCopy(unit))
       },
       onProgress: meter.moved,
     })
-    for (const { unit, copy, data } of about) {
-      const verifiedBy = proofs.get(unit.name) ?? 'size'
-      copies.remember(unit.name, { ...copy, state: 'stored', verifiedBy })
+    for (const { unit, verifiedBy } of proven) {
+      const files = unit.files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 }))
+      copies.remember(unit.name, { digest: unit.digest, files, state: 'stored', verifiedBy })
       report({
         type: 'sync.copied',
         subject: spec.name,
-        data: { ...data, digest: unit.digest, verifiedBy },
+        data: { ...data.get(unit.name), digest: unit.digest, verifiedBy },
       })
     }
   } finally {
     meter.end()
   }
 }
+
+/** Where a hash will stand: known when the copy is proven. */
+const UNKNOWN_HASH = '0'.repeat(64)
+
+/** Takes the room in the state that the proven copy needs, so that a full disk is found before anything is sent (S30). */
+const startedCopy = ({ files }: OpenUnit): UnitCopy => ({
+  digest: UNKNOWN_HASH,
+  files: files.map(({ path, sizeBytes }) => ({ path, sizeBytes, sha256: UNKNOWN_HASH })),
+  state: 'started',
+  verifiedBy: null,
+})
+
+const bytesOf = (files: readonly { readonly sizeBytes: number }[]): number =>
+  files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)

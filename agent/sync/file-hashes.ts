@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
 import { open } from 'node:fs/promises'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { fileError } from '../platform/files.ts'
@@ -9,13 +10,13 @@ import { fingerprintOf } from './unit.ts'
 export type HashAlgorithm = 'sha256' | 'sha1' | 'md5'
 
 /**
- * Hash of the file at a path (hexadecimal), read at most once as long as its fingerprint stays.
+ * Hashes of the file at a path (hexadecimal), read at most once as long as its fingerprint stays.
  * @throws AgentError checkpoint_changed when the file changes while it is read
  */
-export type HashFile = (
+export type HashFile = <Algorithm extends HashAlgorithm>(
   path: string,
-  options: { algorithm: HashAlgorithm; signal: AbortSignal },
-) => Promise<string>
+  options: { algorithms: readonly Algorithm[]; signal: AbortSignal },
+) => Promise<Readonly<Record<Algorithm, string>>>
 
 /** Large enough for the disk's speed, small enough that the agent answers in between (0.7 ms of hashing). */
 const READ_BYTES = 2 ** 20
@@ -25,19 +26,25 @@ const SMALL_BYTES = 64 * 2 ** 10
 
 /** A HashFile that remembers in the agent's state, so that a restart reads nothing large again. */
 export const createHashFile =
-  (store: Pick<SyncStore, 'hash' | 'saveHash'>): HashFile =>
-  async (path, options) => {
+  (store: HashStore): HashFile =>
+  async (path, { algorithms, signal }) => {
     try {
-      options.signal.throwIfAborted()
-      return hashSmall(path, options.algorithm) ?? (await hashLarge(path, { ...options, store }))
+      signal.throwIfAborted()
+      return hashSmall(path, algorithms) ?? (await hashLarge(path, { algorithms, signal, store }))
     } catch (error) {
-      options.signal.throwIfAborted()
+      signal.throwIfAborted()
       throw fileError(error, `cannot read ${path}`)
     }
   }
 
+type HashStore = Pick<SyncStore, 'hash' | 'saveHash'>
+type Hashes<Algorithm extends HashAlgorithm> = Record<Algorithm, string>
+
 /** undefined: the file is large. */
-const hashSmall = (path: string, algorithm: HashAlgorithm): string | undefined => {
+const hashSmall = <Algorithm extends HashAlgorithm>(
+  path: string,
+  algorithms: readonly Algorithm[],
+): Hashes<Algorithm> | undefined => {
   const file = openSync(path, 'r')
   try {
     const before = fstatSync(file, { bigint: true })
@@ -49,43 +56,58 @@ const hashSmall = (path: string, algorithm: HashAlgorithm): string | undefined =
       fingerprintOf(fstatSync(file, { bigint: true })) !== fingerprintOf(before)
     )
       throw changed(path)
-    return createHash(algorithm).update(bytes).digest('hex')
+    return forEach(algorithms, (algorithm) => createHash(algorithm).update(bytes).digest('hex'))
   } finally {
     closeSync(file)
   }
 }
 
-const hashLarge = async (
+const hashLarge = async <Algorithm extends HashAlgorithm>(
   path: string,
-  context: {
-    algorithm: HashAlgorithm
-    signal: AbortSignal
-    store: Pick<SyncStore, 'hash' | 'saveHash'>
-  },
-): Promise<string> => {
-  const { algorithm, signal, store } = context
+  context: { algorithms: readonly Algorithm[]; signal: AbortSignal; store: HashStore },
+): Promise<Hashes<Algorithm>> => {
+  const { algorithms, signal, store } = context
   const file = await open(path, 'r')
   try {
     const before = fingerprintOf(await file.stat({ bigint: true }))
-    const known = store.hash(before, algorithm)
-    if (known !== undefined) return known
-    const hash = createHash(algorithm)
-    const buffer = Buffer.allocUnsafe(READ_BYTES)
-    for (let at = 0; ;) {
-      signal.throwIfAborted()
-      const { bytesRead } = await file.read(buffer, 0, READ_BYTES, at)
-      if (bytesRead === 0) break
-      hash.update(buffer.subarray(0, bytesRead))
-      at += bytesRead
+    const known = new Map(algorithms.map((algorithm) => [algorithm, store.hash(before, algorithm)]))
+    const missing = algorithms.filter((algorithm) => known.get(algorithm) === undefined)
+    if (missing.length > 0) {
+      const hashes = forEach(missing, (algorithm) => createHash(algorithm))
+      await readPieces(file, (bytes) => missing.forEach((one) => hashes[one].update(bytes)), signal)
+      if (fingerprintOf(await file.stat({ bigint: true })) !== before) throw changed(path)
+      for (const algorithm of missing) {
+        const value = hashes[algorithm].digest('hex')
+        store.saveHash(before, algorithm, value)
+        known.set(algorithm, value)
+      }
     }
-    if (fingerprintOf(await file.stat({ bigint: true })) !== before) throw changed(path)
-    const value = hash.digest('hex')
-    store.saveHash(before, algorithm, value)
-    return value
+    return forEach(algorithms, (algorithm) => known.get(algorithm) ?? '')
   } finally {
     await file.close()
   }
 }
+
+const readPieces = async (
+  file: FileHandle,
+  take: (bytes: Buffer) => void,
+  signal: AbortSignal,
+): Promise<void> => {
+  const buffer = Buffer.allocUnsafe(READ_BYTES)
+  for (let at = 0; ;) {
+    signal.throwIfAborted()
+    const { bytesRead } = await file.read(buffer, 0, READ_BYTES, at)
+    if (bytesRead === 0) return
+    take(buffer.subarray(0, bytesRead))
+    at += bytesRead
+  }
+}
+
+const forEach = <Algorithm extends HashAlgorithm, T>(
+  algorithms: readonly Algorithm[],
+  make: (algorithm: Algorithm) => T,
+): Record<Algorithm, T> =>
+  Object.fromEntries(algorithms.map((algorithm) => [algorithm, make(algorithm)])) as Record<Algorithm, T>
 
 const changed = (path: string): AgentError =>
   new AgentError('checkpoint_changed', `${path} changed while it was read`)

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { RemoteFile } from './carrier.ts'
-import type { SealedUnit } from './seal-unit.ts'
+import type { OpenFile, OpenUnit } from './open-unit.ts'
 import type { StoredFile } from './sync-store.ts'
 import type { RecordContext, UnitRecord } from './unit-record.ts'
 import { writeRecords } from './unit-record.ts'
@@ -9,7 +9,7 @@ import { writeRecords } from './unit-record.ts'
 export type KeepContext = RecordContext & {
   /** The record of the version that lies there; undefined: somebody else's files, or a copy that broke off. */
   readonly old: UnitRecord | undefined
-  readonly replaced: readonly StoredFile[]
+  readonly replaced: readonly OpenFile[]
   readonly before: ReadonlyMap<string, RemoteFile>
   /** It has a marker of its own: only whole it is of use. */
   readonly isMarked: boolean
@@ -23,7 +23,7 @@ export type KeepContext = RecordContext & {
  * Files without a record are kept too (somebody put them there), unless they are the part of a copy of ours.
  * @throws AgentError sync_failed when the older version is not there afterwards, and what the carrier throws
  */
-export const keepReplaced = async (unit: SealedUnit, context: KeepContext): Promise<void> => {
+export const keepReplaced = async (unit: OpenUnit, context: KeepContext): Promise<void> => {
   const { old, replaced, before, carrier } = context
   if (!old && context.startedBefore) return
   const replacedPaths = new Set(replaced.map(({ path }) => path))
@@ -64,7 +64,7 @@ const holds = (file: RemoteFile | undefined, { sizeBytes, sha256 }: Wanted): boo
 const renamed = (files: readonly StoredFile[], from: string, to: string): StoredFile[] =>
   files.map((file) => ({ ...file, path: to + file.path.slice(from.length) }))
 
-const listingDigest = (files: readonly StoredFile[], before: ReadonlyMap<string, RemoteFile>): string =>
+const listingDigest = (files: readonly OpenFile[], before: ReadonlyMap<string, RemoteFile>): string =>
   createHash('sha256')
     .update(JSON.stringify(files.map(({ path }) => [path, before.get(path)])))
     .digest('hex')

@@ -27,7 +27,7 @@ export const createLocalCarrier = (root: string, context: { hashFile: HashFile; 
     if (!stats?.isFile()) return undefined
     return {
       sizeBytes: stats.size,
-      hashes: { sha256: await context.hashFile(target, { algorithm: 'sha256', signal }) },
+      hashes: await context.hashFile(target, { algorithms: ['sha256'], signal }),
     }
   }
 
@@ -96,7 +96,7 @@ export const createLocalCarrier = (root: string, context: { hashFile: HashFile; 
       }
       return texts
     },
-    namedHash: () => undefined,
+    namedHash: () => 'sha256',
   }
 }
 

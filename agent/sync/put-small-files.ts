@@ -1,7 +1,7 @@
 import type { Carrier } from './carrier.ts'
 import type { HashFile } from './file-hashes.ts'
 import type { ObservedUnit } from './observe-units.ts'
-import { sealUnit } from './seal-unit.ts'
+import { openUnit } from './open-unit.ts'
 import { MARKER_FILES, pathInUnit, SMALL_BYTES } from './unit.ts'
 import { recordPath } from './unit-record.ts'
 
@@ -29,10 +29,10 @@ export const putSmallFiles = async (
   // An older unit of this name lies there whole: nothing of it is replaced by parts.
   if ((await carrier.list([record], { signal })).has(record)) return
   const completeAt = new Date(unit.modifiedMs).toISOString()
-  const sealed = await sealUnit({ ...unit, files }, { root, completeAt, hashFile, signal })
+  const opened = await openUnit({ ...unit, files }, { root, completeAt, hashFile, signal })
   try {
-    await carrier.put(sealed.files, { signal, last: new Set(), isNew: false })
+    await carrier.put(opened.files, { signal, last: new Set(), isNew: false })
   } finally {
-    sealed.close()
+    opened.close()
   }
 }

@@ -94,13 +94,7 @@ export const createRcloneCarrier = (
   const copy = (files: readonly PutFile[], options: CarryContext & { isNew: boolean }): Promise<void> =>
     inFolder(async (folder) => {
       if (files.length === 0) return
-      const tree = join(folder, 'tree')
-      const folders = new Set(files.map(({ path }) => dirname(join(tree, path))))
-      for (const inside of folders) await mkdir(inside, { recursive: true })
-      for (const { from, path } of files) {
-        // The links lead to open files, whose bytes stay when the trainer removes their names (S3, S4).
-        await symlink(from, join(tree, path))
-      }
+      const own = folderOf(files)
       const names = await writeList(
         folder,
         files.map(({ path }) => path),
@@ -108,10 +102,10 @@ export const createRcloneCarrier = (
       await rclone.run({
         verb: 'copy',
         args: [
-          tree,
+          own ?? (await linkFiles(files, join(folder, 'tree'))),
           at(''),
           `--files-from-raw=${names}`,
-          '--copy-links',
+          ...(own === undefined ? ['--copy-links'] : []),
           // Where something may be replaced, a drive that allows two files of one name has to be asked.
           options.isNew ? '--no-check-dest' : '--no-traverse',
           `--transfers=${files.every(({ sizeBytes }) => sizeBytes <= SMALL_FILE_BYTES) ? 8 : 2}`,
@@ -162,6 +156,21 @@ export const createRcloneCarrier = (
       }),
     namedHash: () => named,
   }
+}
+
+/** The folder in which all files lie under their own paths already; undefined: they are held open elsewhere. */
+const folderOf = (files: readonly PutFile[]): string | undefined => {
+  const [first] = files
+  const folder = first?.from.slice(0, -first.path.length - 1)
+  return folder && files.every(({ from, path }) => from === `${folder}/${path}`) ? folder : undefined
+}
+
+/** A folder of links to open files, whose bytes stay when the trainer removes their names (S3, S4). */
+const linkFiles = async (files: readonly PutFile[], tree: string): Promise<string> => {
+  const folders = new Set(files.map(({ path }) => dirname(join(tree, path))))
+  for (const folder of folders) await mkdir(folder, { recursive: true })
+  for (const { from, path } of files) await symlink(from, join(tree, path))
+  return tree
 }
 
 /** Names as they are, one a line; names with line ends never come this far (S36). */

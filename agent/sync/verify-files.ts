@@ -1,7 +1,7 @@
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { RemoteFile } from './carrier.ts'
 import type { HashAlgorithm } from './file-hashes.ts'
-import type { SealedFile } from './seal-unit.ts'
+import type { OpenFile } from './open-unit.ts'
 import type { UnitRecord } from './unit-record.ts'
 
 const STRONGEST_FIRST: readonly HashAlgorithm[] = ['sha256', 'sha1', 'md5']
@@ -12,14 +12,15 @@ const sharedAlgorithm = (there: RemoteFile): HashAlgorithm | undefined =>
 
 /** True when the remote holds a file as it is here, by hash, or by our own record where it keeps none. */
 export const isThere = async (
-  file: SealedFile,
+  file: OpenFile,
   { there, record }: { there: RemoteFile | undefined; record: UnitRecord | undefined },
 ): Promise<boolean> => {
   if (there?.sizeBytes !== file.sizeBytes) return false
   const algorithm = sharedAlgorithm(there)
   if (algorithm) return there.hashes[algorithm] === (await file.hash(algorithm))
   // Without hashes equal sizes say nothing (S33): only our own record does, which was written after a proof.
-  return record?.files.some((one) => one.path === file.path && one.sha256 === file.sha256) ?? false
+  const sha256 = record && (await file.hash('sha256'))
+  return record?.files.some((one) => one.path === file.path && one.sha256 === sha256) ?? false
 }
 
 /**
@@ -28,7 +29,7 @@ export const isThere = async (
  * @throws AgentError sync_failed
  */
 export const verifyFiles = async (
-  files: readonly SealedFile[],
+  files: readonly OpenFile[],
   there: ReadonlyMap<string, RemoteFile>,
 ): Promise<'hash' | 'size'> => {
   let verifiedBy: 'hash' | 'size' = 'hash'
