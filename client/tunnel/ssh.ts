@@ -104,6 +104,8 @@ export const connectionOptions = ({ target, places }: SshContext): string[] => [
     UserKnownHostsFile: `"${places.knownHosts.replaceAll('%', '%%')}"`,
     GlobalKnownHostsFile: '/dev/null',
     HostKeyAlias: hostName(target),
+    // AES is in every processor of today: checkpoints come in half the time that ssh's own first choice takes.
+    Ciphers: '^aes128-gcm@openssh.com',
     HashKnownHosts: 'no',
     CheckHostIP: 'no',
     UpdateHostKeys: 'no',
