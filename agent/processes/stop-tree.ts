@@ -4,8 +4,14 @@ import type { TreeFinder } from './process-tree.ts'
 /** One step of a stop: the signal, and how long it is given. */
 export type Rung = { readonly signal: NodeJS.Signals; readonly waitMs: number }
 
-/** After its own signal a process is asked with SIGTERM; what then still lives is killed (docker and systemd do the same). */
-export const stopLadder = (first: Rung): readonly Rung[] => [first, { signal: 'SIGTERM', waitMs: 10_000 }]
+/**
+ * After its own signal a process is asked with SIGTERM, for no longer than the manifest's `stop.timeout`; what then still
+ * lives is killed (docker and systemd do the same).
+ */
+export const stopLadder = (first: Rung): readonly Rung[] => [
+  first,
+  { signal: 'SIGTERM', waitMs: Math.min(first.waitMs, 10_000) },
+]
 
 /** What is left behind when the process itself has ended gets no long farewell. */
 export const LEFTOVER_RUNGS: readonly Rung[] = [{ signal: 'SIGTERM', waitMs: 2_000 }]

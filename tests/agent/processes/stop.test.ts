@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { stopLadder } from '../../../agent/processes/stop-tree.ts'
 import {
   forever,
   isAlive,
@@ -26,6 +27,16 @@ test('T6: a stop finds children that left the group, the session and their paren
   expect(await processes.stop('job', { signal })).toBe('stopped')
   expect(livingProcesses(home, 'job')).toEqual([])
   expect(processes.row('job')).toMatchObject({ state: 'stopped', pid: null, problem: null })
+})
+
+test.each([
+  { timeoutMs: 500, termMs: 500 },
+  { timeoutMs: 60_000, termMs: 10_000 },
+])('who ignores its own signal for $timeoutMs ms has $termMs ms for SIGTERM', ({ timeoutMs, termMs }) => {
+  expect(stopLadder({ signal: 'SIGINT', waitMs: timeoutMs })).toEqual([
+    { signal: 'SIGINT', waitMs: timeoutMs },
+    { signal: 'SIGTERM', waitMs: termMs },
+  ])
 })
 
 test('T6: a child without its marker, its session and its parent is found by the cgroup (skipped where none can be made)', async ({
