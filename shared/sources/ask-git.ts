@@ -76,7 +76,7 @@ class GitRefusal extends Error {
 type Opened = {
   /** Where the repository is after redirects, without a slash at its end. */
   readonly base: string
-  /** Packets of the advertisement: capabilities, or with an old server all refs. */
+  /** Packets of the advertisement: capabilities, or with an old or a plain server all refs. */
   readonly lines: readonly string[]
 }
 
@@ -100,8 +100,11 @@ const openRepository = async (git: string, context: ResolveContext): Promise<Ope
       url = next
       continue
     }
-    const lines = await readAnswer(reply, { ...context, git })
-    if (!lines.some((line) => line.startsWith('# service=git-upload-pack') || line.startsWith('version 2')))
+    const text = await readAnswer(reply, { ...context, git })
+    const packets = packetLines(text)
+    const isSmart = packets.some((line) => /^(# service=git-upload-pack|version 2)/.test(line))
+    const lines = isSmart ? packets : plainLines(text)
+    if (lines.length === 0)
       throw new AgentError('source_refused', `${git} is not a git repository`, {
         hint: 'Give the address that git clone takes.',
       })
@@ -170,7 +173,7 @@ const post = async (
     },
     context,
   )
-  return readAnswer(reply, context)
+  return packetLines(await readAnswer(reply, context))
 }
 
 const packet = (line: string): string =>
@@ -179,7 +182,7 @@ const packet = (line: string): string =>
 const readAnswer = async (
   reply: FetchReply,
   context: ResolveContext & { readonly git: string; readonly enough?: string },
-): Promise<readonly string[]> => {
+): Promise<string> => {
   if (reply.status !== 200) {
     reply.discard()
     throw new GitRefusal(explain(reply.status, context.git), {
@@ -198,7 +201,15 @@ const readAnswer = async (
   } finally {
     reply.discard()
   }
-  return packetLines(text)
+  return text
+}
+
+/** The refs as a plain file server hands them out (git update-server-info); of anything else none. */
+const plainLines = (text: string): readonly string[] => {
+  const lines = text.split('\n').filter((line) => line !== '')
+  return lines.every((line) => /^[0-9a-f]{40}\t\S+$/.test(line))
+    ? lines.map((line) => line.replace('\t', ' '))
+    : []
 }
 
 /** The lines of a stream of packets; stops at what is no packet, so a web page has none. */

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -33,14 +33,19 @@ describe.skipIf(!git)(`Refs of git repositories (${git ? 'with git' : 'there is 
     rmSync(folder, { recursive: true })
   })
 
-  const policy = () => ({ endpoints: DEFAULT_ENDPOINTS, allowHosts: [server.host] })
-  const ask = async (ref: string, address = `${server.url}/pack.git`, who: 'agent' | 'client' = 'agent') => {
-    const clients = { agent: createHttpClient(policy()), client: createFetcher(policy()) }
+  const policy = (host = server.host) => ({ endpoints: DEFAULT_ENDPOINTS, allowHosts: [host] })
+  const ask = async (
+    ref: string,
+    address = `${server.url}/pack.git`,
+    who: 'agent' | 'client' = 'agent',
+    host = server.host,
+  ) => {
+    const clients = { agent: createHttpClient(policy(host)), client: createFetcher(policy(host)) }
     try {
       return await askGitRef(
         { git: address, ref },
         {
-          ...policy(),
+          ...policy(host),
           fetch: clients[who].fetch,
           clock: systemClock,
           tokenFor: () => undefined,
@@ -73,6 +78,28 @@ describe.skipIf(!git)(`Refs of git repositories (${git ? 'with git' : 'there is 
     await expect(ask('main', 'https://10.0.0.1/pack.git')).rejects.toMatchObject({
       code: 'forbidden_address',
     })
+  })
+
+  test('a plain file server hands out branches and tags as well, and does not tell other commits', async () => {
+    const repository = join(folder, 'pack.git/.git')
+    spawnSync('git', ['update-server-info'], { cwd: repository })
+    const refs = readFileSync(join(repository, 'info/refs'))
+    const files = createServer(({ url }, response) =>
+      response.writeHead(url?.startsWith('/pack.git/info/refs') ? 200 : 404).end(refs),
+    )
+    await new Promise<void>((resolve) => files.listen(0, '127.0.0.1', resolve))
+    const host = `127.0.0.1:${(files.address() as AddressInfo).port}`
+    try {
+      const address = `http://${host}/pack.git`
+      expect(await ask('main', address, 'agent', host)).toBe(commits.main)
+      expect(await ask('v1', address, 'agent', host)).toBe(commits.tag)
+      expect(await ask(commits.main, address, 'agent', host)).toBe(commits.main)
+      expect(await ask(commits.old, address, 'agent', host)).toBeNull()
+      await expect(ask('v2', address, 'agent', host)).rejects.toMatchObject({ code: 'revision_not_found' })
+    } finally {
+      files.closeAllConnections()
+      await new Promise((resolve) => files.close(resolve))
+    }
   })
 
   test('a web page is no repository, and a server that fails may be back later', async () => {
