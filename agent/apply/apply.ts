@@ -158,8 +158,11 @@ export const createApply = (deps: {
       if (last === undefined) return
       try {
         const text = { manifest: last.text, file: last.file, allowMissing: last.allowMissing }
-        const { manifest } = readManifest(text, rooms.secrets)
-        rooms.sync.configure(planSyncs(manifest))
+        const { manifest, missing } = readManifest(text, rooms.secrets)
+        // A path with a value that is not there any more is another path; the run that follows tells which.
+        const lacking = new Set([...missing.values()].flat())
+        const sync = manifest.sync.filter(({ name }) => !lacking.has(name))
+        rooms.sync.configure(planSyncs({ ...manifest, sync }))
         watchOver(manifest, rooms)
       } catch (error) {
         rooms.log.error('nothing is copied, and no budget holds, until the manifest is applied', {

@@ -59,11 +59,20 @@ export const pullModel = async (
   return { model, problems: problem ? [problem] : [] }
 }
 
-/** Where the models of the manifest lie that the box was last brought to; null without one. */
-export const modelsRootOf = (last: StoredManifest | undefined, secrets: Secrets): string | null =>
-  last === undefined
-    ? null
-    : (readManifest({ manifest: last.text, file: last.file }, secrets).manifest.models_root ?? null)
+/**
+ * Where the models of the manifest lie that the box was last brought to; null without one.
+ * @throws AgentError secret_missing when a value in its path is not there any more
+ */
+export const modelsRootOf = (last: StoredManifest | undefined, secrets: Secrets): string | null => {
+  if (last === undefined) return null
+  const { manifest, missing } = readManifest({ manifest: last.text, file: last.file }, secrets)
+  const lacking = [...missing].find(([, subjects]) => subjects.includes('models_root'))?.[0]
+  if (lacking !== undefined)
+    throw new AgentError('secret_missing', `the box does not have ${lacking} and models_root needs it`, {
+      hint: `Put it into the box: agentctl secret set ${lacking}.`,
+    })
+  return manifest.models_root ?? null
+}
 
 type Place = { readonly to: string; readonly path: string; readonly root: string | null }
 

@@ -175,3 +175,23 @@ test('Ctrl-C ends a pull with 130 and stops the transfer; the next pull fetches 
     await removeHome(home)
   }
 })
+
+test('a path whose value is not on the box any more is told, and nothing is brought to what the manifest spells', async () => {
+  const { home, hub, env } = await startBox()
+  const agent = await startAgent({ home, env })
+  try {
+    const manifest = join(home, 'named.yaml')
+    writeFileSync(manifest, 'version: 1\nname: named\nmodels_root: "${DISK}/models"\n')
+    const set = await agent.agentctl(['secret', 'set', 'DISK'], { input: home })
+    expect(set.code, set.stderr).toBe(0)
+    expect(await agent.agentctl(['apply', manifest])).toMatchObject({ code: 0 })
+    await agent.agentctl(['secret', 'rm', 'DISK'])
+    const pulled = await agent.agentctl(['pull', `hf://${repo}@main/b.safetensors`])
+    expect(pulled).toMatchObject({ code: 3, stdout: '' })
+    expect(pulled.stderr).toContain('error: the box does not have DISK and models_root needs it\ntry: ')
+  } finally {
+    await agent.kill('SIGTERM')
+    await hub.close()
+    await removeHome(home)
+  }
+})
