@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest } from '../../shared/manifest/schema.ts'
+import { withSubjects } from '../../shared/preflight/caused-problem.ts'
 import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 
 /** The requirements of a custom node that is on the box already. */
@@ -12,10 +14,23 @@ export type NodeRequirements = {
   readonly optional: boolean
 }
 
-/** Where custom nodes lie: beside the ComfyUI that the manifest runs. */
-export const nodesFolder = (manifest: Manifest): string | undefined => {
-  const comfyui = Object.values(manifest.processes).find((spec) => spec.kind === 'comfyui')
-  return comfyui && join(comfyui.working_dir, 'custom_nodes')
+/** Where custom nodes lie: in the ComfyUI that the manifest runs, else in the one whose models it brings. */
+export const nodesFolder = ({ processes, models_root }: Manifest): string | undefined => {
+  const comfyui = Object.values(processes).find((spec) => spec.kind === 'comfyui')
+  if (comfyui) return join(comfyui.working_dir, 'custom_nodes')
+  return models_root !== undefined && basename(models_root) === 'models'
+    ? join(dirname(models_root), 'custom_nodes')
+    : undefined
+}
+
+/** Custom nodes that nothing gives a place: a run that left them out would look like one that brought them. */
+export const refuseUnplaced = (manifest: Manifest): readonly Problem[] => {
+  const [subject, ...others] = manifest.custom_nodes.map(({ git }) => nodeFolderName(git))
+  if (subject === undefined || nodesFolder(manifest) !== undefined) return []
+  const error = new AgentError('invalid_manifest', 'nothing says in which ComfyUI the custom_nodes go', {
+    hint: 'Add the process of kind comfyui with its working_dir, or the models_root …/ComfyUI/models.',
+  })
+  return [withSubjects(problemFrom(error, subject), others)]
 }
 
 /** The requirements files that the manifest's custom nodes brought. */

@@ -3,7 +3,7 @@ import type { Problem } from '../../shared/contract/errors.ts'
 import type { Manifest, Python } from '../../shared/manifest/schema.ts'
 import type { PythonPlan, PythonRequest } from '../python/plan-python.ts'
 import type { NodeRequirements } from './node-requirements.ts'
-import { nodeRequirements, serveNodes } from './node-requirements.ts'
+import { nodeRequirements, refuseUnplaced, serveNodes } from './node-requirements.ts'
 import type { Rooms } from './rooms.ts'
 
 /** The Python part of a plan; its refusal is a problem of the plan like any other. */
@@ -12,7 +12,8 @@ export const planEnvironment = async (
   { rooms, signal }: { readonly rooms: Pick<Rooms, 'python'>; readonly signal: AbortSignal },
 ): Promise<{ readonly plan: PythonPlan | null; readonly problems: readonly Problem[] }> => {
   const { python } = manifest
-  if (python === undefined) return { plan: null, problems: [] }
+  const unplaced = refuseUnplaced(manifest)
+  if (python === undefined || unplaced.length > 0) return { plan: null, problems: unplaced }
   const nodes = nodeRequirements(manifest)
   try {
     const { value, dropped } = await serveNodes(nodes, async (some) => {
