@@ -34,6 +34,17 @@ export const verifyModels = async (
   const { verified, rows, clock } = deps
   const known = new Map(verified.all().map((file) => [file.path, file]))
   const problems: Problem[] = []
+  // Commits of one repository share most of their blobs; each is read once.
+  const read = new Map<string, Problem | undefined>()
+  const verifyOnce = async (
+    file: VerifiedFile,
+    as: { row: FileRow; name: string },
+  ): Promise<Problem | undefined> => {
+    if (!read.has(file.path)) read.set(file.path, await verifyFile(file, { ...deps, ...context, ...as }))
+    else showAgain(file, { problem: read.get(file.path), row: as.row })
+    const problem = read.get(file.path)
+    return problem && { ...problem, subject: as.name }
+  }
 
   for (const kept of deps.snapshots.all()) {
     const planned = { ...kept, optional: false, allowPickle: true }
@@ -43,9 +54,8 @@ export const verifyModels = async (
     const found: Problem[] = []
     for (const { file, row: blobRow } of blobs) {
       const before = known.get(file.path)
-      known.delete(file.path)
       const problem = before
-        ? await verifyFile(before, { ...deps, ...context, row: blobRow, name: file.to })
+        ? await verifyOnce(before, { row: blobRow, name: file.to })
         : damaged(file.to, 'it was never verified')
       if (problem) found.push(problem)
     }
@@ -56,10 +66,11 @@ export const verifyModels = async (
   }
 
   for (const file of known.values()) {
+    if (read.has(file.path)) continue
     const name = rows.get(file.path)?.to ?? file.path
     const row = createFileRow({ ...file, to: name }, clock)
     rows.put(file.path, row)
-    const problem = await verifyFile(file, { ...deps, ...context, row, name })
+    const problem = await verifyOnce(file, { row, name })
     if (problem) problems.push(problem)
   }
   return problems
@@ -96,6 +107,15 @@ const verifyFile = (
     context.report({ type: 'download.damaged', subject: name, data: { message: wrong.message } })
     return problem
   })
+}
+
+/** The row of a blob that was read for another snapshot. */
+const showAgain = (
+  file: VerifiedFile,
+  { problem, row }: { readonly problem: Problem | undefined; readonly row: FileRow },
+): void => {
+  if (problem === undefined) row.finish(file)
+  else row.update({ state: 'failed', problem, verifiedAt: null })
 }
 
 const damaged = (name: string, why: string): Problem =>

@@ -189,6 +189,25 @@ test('verify: a damaged blob and a missing link of a snapshot are found, and the
   expect(existsSync(link)).toBe(true)
 })
 
+test('verify: a blob that two snapshots share is read once and judged for both', async () => {
+  await using bench = await start()
+  const hfHome = join(bench.folder, 'hf')
+  const links: string[] = []
+  for (const include of [['*.safetensors'], ['a.*', '*.json']]) {
+    const request = { snapshot: `hf://${repo}@main`, include, exclude: [] }
+    const snapshot = await planSnapshot(request, { ...bench.resolve, signal })
+    await bench.downloads.fetchSnapshots([{ snapshot, hfHome, optional: false, allowPickle: false }], {
+      signal,
+    })
+    links.push(join(hfHome, 'hub/models--owner--repo/snapshots', snapshot.commit, 'a.safetensors'))
+  }
+  expect(await bench.downloads.verify({ signal })).toEqual([])
+  damage(links[0]!)
+  const problems = await bench.downloads.verify({ signal })
+  expect(problems.map(({ code }) => code)).toEqual(['file_damaged', 'file_damaged'])
+  expect(bench.eventsOf('download.damaged')).toHaveLength(1)
+})
+
 test('a snapshot is remembered by what was asked for, as long as all of it is there', async () => {
   await using bench = await start()
   const hfHome = join(bench.folder, 'hf')
