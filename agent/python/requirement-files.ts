@@ -71,13 +71,14 @@ export const problemAt = (
   said: { subject: string; message: string; severity?: Problem['severity']; hint?: string },
 ): Problem => {
   const where = sourceName(source)
+  const isSpec = code === 'requirement_invalid' && source.kind === 'install'
   return {
     code,
     severity: said.severity ?? 'error',
     subject: said.subject,
     ...(source.kind === 'file' ? { at: { file: source.file, line: source.line, column: 1 } } : {}),
     message: said.message.includes(where) ? said.message : `${where}: ${said.message}`,
-    hint: said.hint ?? ERROR_CODES[code].hint,
+    hint: said.hint ?? (isSpec ? 'Write a requirement like natsort==8.4.0.' : ERROR_CODES[code].hint),
   }
 }
 

@@ -128,7 +128,7 @@ class Weigher:
         try:
             requirement = self.parse(text)
         except Exception as error:  # every version of packaging raises other classes
-            return {'error': str(error).split('\n')[0]}
+            return {'error': str(error).split('\n')[0].rstrip(': ')}
         name = self.canonical(requirement.name)
         extras = ','.join(sorted(requirement.extras))
         return {

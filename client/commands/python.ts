@@ -36,7 +36,7 @@ export const pythonPlan: Command = {
   example: 'agentctl python plan "natsort==8.4.0"',
   arguments: [SPECS],
   run: async (call) => {
-    const { changes, problems } = await (await call.api()).pythonPlan(call.args)
+    const { changes, problems } = await (await call.api()).pythonPlan(specsOf(call.args))
     const errors = problems.filter(({ severity }) => severity === 'error').length
     if (call.output.json) {
       call.output.document({ problems, changes })
@@ -61,7 +61,7 @@ export const pythonInstall: Command = {
   example: 'agentctl python install "natsort==8.4.0"',
   arguments: [SPECS],
   run: async (call) => {
-    const answer = await (await call.api()).pythonInstall(call.args)
+    const answer = await (await call.api()).pythonInstall(specsOf(call.args))
     if (call.output.json) call.output.document(answer)
     if (answer.install === null) call.output.line('everything was there already')
     else {
@@ -109,6 +109,11 @@ export const pythonRollback: Command = {
     call.output.line(`taken back: ${id} (${names}), and whatever came after it`)
     return EXIT.done
   },
+}
+
+const specsOf = (args: readonly string[]): readonly string[] => {
+  if (args.every((arg) => arg.trim() !== '')) return args
+  throw new AgentError('usage', 'a requirement is empty', { hint: 'Write one like natsort==8.4.0.' })
 }
 
 const showChanges = (changes: PythonInstallRow['changes'], output: Output): void =>

@@ -37,6 +37,17 @@ describe('agentctl python', () => {
     expect(JSON.parse(programs.stdout)).toEqual({ changes: [], problems: [blocked] })
   })
 
+  test('a requirement that is empty is an error of the command line', async () => {
+    for (const command of ['plan', 'install']) {
+      const { code: status, stderr } = await agentctl('python', command, 'natsort', ' ')
+      expect([status, stderr]).toEqual([
+        EXIT.usage,
+        'error: a requirement is empty\ntry: Write one like natsort==8.4.0.\n',
+      ])
+    }
+    expect(box.requests).toEqual([])
+  })
+
   test('install says how to take it back', async () => {
     const { code: status, stdout } = await agentctl('python', 'install', 'natsort')
     expect(status).toBe(EXIT.done)

@@ -5,11 +5,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { PythonPlan } from '../../../agent/python/plan-python.ts'
 import { allOverlayDists } from '../../../agent/python/unwanted-dists.ts'
 import { preparePython } from '../../../agent/python/prepare-python.ts'
+import { takeBackInstall } from '../../../agent/python/take-back.ts'
 import { makeWheel } from '../../support/wheels/make-wheel.ts'
 import type { PythonWorld } from '../../support/wheels/python-world.ts'
 import { makePythonWorld, systemPython, TORCH_BASE } from '../../support/wheels/python-world.ts'
 
 const { missing } = systemPython()
+/** What two builds of one package both bring, as those of OpenCV do. */
+const LENS = { 'lens/__init__.py': '', 'lens/glass.py': '' }
 
 describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?? 'with python3'})`, () => {
   let world: PythonWorld
@@ -40,6 +43,8 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
   /** What earlier installs can be taken back with stays. */
   const besidesKept = (root: string) => readdirSync(root).filter((name) => !name.startsWith('kept-'))
   const envOf = (plan: PythonPlan) => join(plan.root, 'env')
+  const siteOf = (plan: PythonPlan) =>
+    join(envOf(plan), 'lib', readdirSync(join(envOf(plan), 'lib'))[0]!, 'site-packages')
   const history = () =>
     world.context.db.prepare('SELECT state, reason FROM python_installs ORDER BY began_at').all()
   /** Only the environment and what belongs to it is left of a transaction. */
@@ -149,6 +154,24 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     })
   })
 
+  test('does not take for a module what is left when one of two dists with the same files is removed (case 24)', async () => {
+    for (const name of ['lens', 'lens-headless'])
+      makeWheel({ name, version: '1.0', files: LENS }, world.index)
+    const { plan } = await apply({})
+    const offline = ['--no-index', '--find-links', world.index, '--no-deps']
+    // As the script of a node would, past every guard; the first import leaves a cache that no dist owns.
+    expect(python(plan, '-m', 'pip', 'install', ...offline, 'lens', 'lens-headless').status).toBe(0)
+    writeFileSync(join(siteOf(plan), 'lens', 'cache.bin'), '')
+    await apply({ imports: ['lens'] })
+    expect(python(plan, '-m', 'pip', 'uninstall', '-y', 'lens-headless').status).toBe(0)
+    // Python itself is content, and pip lists lens as installed.
+    expect(python(plan, '-c', 'import lens').status).toBe(0)
+    await expect(apply({ ...install('lens'), imports: ['lens'] })).rejects.toMatchObject({
+      code: 'import_failed',
+      message: expect.stringContaining('import lens finds only a folder without a package') as string,
+    })
+  })
+
   test('refuses a wheel that overwrites files of another dist, before anything is changed (case 23)', async () => {
     const files = (version: string) => ({
       'shelf/__init__.py': `__version__ = '${version}'\n`,
@@ -170,7 +193,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     expect(plan.changes).toEqual([{ name: 'shelf', from: '1.0', to: '2.0' }])
     const version = () => python(plan, '-c', 'import shelf; print(shelf.__version__)').stdout.trim()
     expect(version()).toBe('2.0')
-    expect(python(plan, '-m', 'pip', 'uninstall', '-y', 'shelf').status).toBe(0)
+    await takeBackInstall(plan.base, { ...world.context, id: null })
     expect(version()).toBe('1.0')
   })
 
@@ -182,8 +205,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
 
   test('refuses to replace a dist whose RECORD is gone, up front (case 44)', async () => {
     const { plan } = await apply(install('einops==0.7.0'))
-    const site = join(envOf(plan), 'lib', readdirSync(join(envOf(plan), 'lib'))[0]!, 'site-packages')
-    rmSync(join(site, 'einops-0.7.0.dist-info', 'RECORD'))
+    rmSync(join(siteOf(plan), 'einops-0.7.0.dist-info', 'RECORD'))
     const next = await world.plan(install('einops>=0.8'))
     expect(next.problems).toMatchObject([{ code: 'install_blocked', subject: 'einops' }])
     expect(next.problems[0]!.message).toContain('its RECORD is missing')
@@ -227,13 +249,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     const plan = await world.plan({ ...install('long'), imports: ['long'] })
     const cancel = new AbortController()
     const running = preparePython(plan, { ...world.context, signal: cancel.signal })
-    const installed = join(
-      envOf(plan),
-      'lib',
-      readdirSync(join(envOf(plan), 'lib'))[0]!,
-      'site-packages',
-      'long',
-    )
+    const installed = join(siteOf(plan), 'long')
     while (!existsSync(installed)) await new Promise((resolve) => setTimeout(resolve, 20))
     const reason = new Error('enough')
     cancel.abort(reason)
