@@ -6,11 +6,9 @@ import type { Instance } from '../../shared/providers/provider.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
 import type { Account } from './account.ts'
+import { ANNOUNCE_MS, createDue } from './due.ts'
 import type { Evidence } from './evidence.ts'
-import { gatherBusy, SYNC } from './evidence.ts'
 import { runFinalSync } from './final-sync.ts'
-import type { IdleWindow } from './idle.ts'
-import { idleForMs, lookAgain, NOT_LOOKED } from './idle.ts'
 import type { StopReason } from './memory.ts'
 import type { OwnBox } from './own-box.ts'
 import { isStillStopped, noWayToStop, stopOnce } from './stop-box.ts'
@@ -31,10 +29,6 @@ export type GuardState = 'watching' | 'announced' | 'stopping' | 'stop-failed' |
 const LOOK_EVERY_MS = 30_000
 /** While a stop is announced, what speaks against it should count soon. */
 const LOOK_SOON_MS = 10_000
-/** From the announcement to the final sync: the time to object. */
-const ANNOUNCE_MS = 5 * 60_000
-/** After a boot nobody is stopped for idleness; after a stop of our own, not for a limit either. */
-const GRACE_MS = 15 * 60_000
 const RETRY_MS = [5_000, 15_000, 30_000, 60_000] as const
 /** A stop that was confirmed is looked at again: somebody may have started the box under us. */
 const LOOK_AFTER_STOP_MS = 60_000
@@ -53,76 +47,12 @@ export const createGuard = (deps: GuardDeps) => {
   const { account, clock, report, log } = deps
   let state: GuardState = 'watching'
   let problem: Problem | null = null
-  let idle: IdleWindow = NOT_LOOKED
+  const due = createDue(deps)
+  const objection = (reason: StopReason, signal: AbortSignal): Promise<string | undefined> =>
+    due.objection({ reason, hasBegun: state !== 'announced' }, signal)
   let idleStopAtUptimeMs: number | null = null
-  let toldIdle = false
   let told = { message: '', atMs: 0 }
   let woken = Promise.withResolvers<undefined>()
-
-  const look = async (signal: AbortSignal, evidence = deps.evidence): Promise<void> => {
-    const busy = await gatherBusy(evidence, { clock, signal })
-    idle = lookAgain(idle, { busy, nowMs: clock.monotonicMs() })
-  }
-
-  /** The limit that is reached within `ms`, unless the box may run on for its grace. */
-  const limitWithin = (ms: number): StopReason | null => {
-    const left = account.timeLeft()
-    if (left === null || left.ms > ms) return null
-    const { boot, uptimeMs, bootUptimeMs } = account.now()
-    if (account.memory().graceBoot === boot && uptimeMs - bootUptimeMs < GRACE_MS) return null
-    return left.kind
-  }
-  const isIdleHeld = (): boolean => {
-    const { boot, uptimeMs, bootUptimeMs } = account.now()
-    const { idleHold } = account.memory()
-    return (
-      uptimeMs - bootUptimeMs < GRACE_MS ||
-      (idleHold !== null && idleHold.boot === boot && uptimeMs < idleHold.untilUptimeMs)
-    )
-  }
-  const idleDue = (): boolean => {
-    const after = account.planned()?.idleAfterMs ?? null
-    return after !== null && idleForMs(idle) >= after && !isIdleHeld()
-  }
-
-  /** The reason to stop the box, now. */
-  const findDue = async (signal: AbortSignal): Promise<StopReason | null> => {
-    const planned = account.planned()
-    if (planned === null) return null
-    if (planned.idleAfterMs !== null) await look(signal)
-    if (!idleDue()) toldIdle = false
-    if (planned.onLimit === 'stop') {
-      const reason = limitWithin(ANNOUNCE_MS) ?? (idleDue() ? 'idle' : null)
-      // What an earlier agent announced was extended meanwhile: the next announcement gets its own time.
-      if (reason === null && account.memory().announced !== null) account.change({ announced: null })
-      return reason
-    }
-    if (idleDue() && !toldIdle) {
-      toldIdle = true
-      report({ type: 'budget.idle', subject: 'budget', data: account.figures() })
-    }
-    return null
-  }
-
-  /**
-   * Undefined while the reason holds, else what is against it. Once the stop has begun, the final sync is no work that
-   * speaks against it, and an agent that was restarted in between need not see the whole idle window again.
-   */
-  const objection = async (reason: StopReason, signal: AbortSignal): Promise<string | undefined> => {
-    const planned = account.planned()
-    if (planned === null || planned.onLimit !== 'stop') return 'the manifest does not ask for it any more'
-    if (reason !== 'idle')
-      return limitWithin(ANNOUNCE_MS) === null ? 'the limit is further away now' : undefined
-    // Whoever comes back to an idle box whose limit was reached meanwhile finds no idle box to keep.
-    if (limitWithin(0) !== null) return undefined
-    if (planned.idleAfterMs === null) return 'the manifest does not ask for it any more'
-    const hasBegun = state !== 'announced'
-    await look(signal, hasBegun ? deps.evidence.filter(({ name }) => name !== SYNC) : deps.evidence)
-    if (idle.busy[0] !== undefined) return idle.busy[0]
-    if (isIdleHeld()) return 'the box is kept for longer'
-    const isProven = account.memory().intent !== null || idleForMs(idle) >= planned.idleAfterMs
-    return isProven ? undefined : 'there was a hole in the evidence'
-  }
 
   const cancel = (reason: StopReason, because: string): void => {
     account.change({ announced: null, intent: null })
@@ -233,20 +163,20 @@ export const createGuard = (deps: GuardDeps) => {
     state: () => state,
     problem: () => problem,
     /** Why the box is not idle, and for how long it is. */
-    idle: () => idle,
+    idle: due.idle,
     stopAtUptimeMs,
     /** The budget has changed: it is looked at now. */
     wake: (): void => woken.resolve(undefined),
 
     run: async (signal: AbortSignal): Promise<void> => {
-      idle = NOT_LOOKED
+      due.forget()
       for (;;) {
         const { intent } = account.memory()
         if (intent !== null) {
           await carryOut(intent.reason, signal)
           continue
         }
-        const reason = await findDue(signal)
+        const reason = await due.find(signal)
         if (reason === null) {
           await nap(LOOK_EVERY_MS, signal)
           continue
