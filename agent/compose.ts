@@ -286,6 +286,9 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
   const app = createApp(box, { log, clock, stateFolder })
 
   return {
+    /** The parts of the main path, and when they may be used: a test carries out with them what a plan refuses. */
+    rooms,
+    adopted: adopted.promise,
     /** Runs until the signal given to compose aborts. */
     run: async (): Promise<void> => {
       apply.resumeServices()

@@ -13,6 +13,7 @@ import { locateFiles, locateSnapshots } from '../preflight/locate-files.ts'
 import type { WantedFile } from '../preflight/locate-files.ts'
 import type { PythonPlan } from '../python/plan-python.ts'
 import type { PlannedSync } from '../sync/planned-sync.ts'
+import { checkStarts } from './check-starts.ts'
 import { planEnvironment } from './plan-environment.ts'
 import { planProcesses } from './plan-processes.ts'
 import { planSyncs } from './plan-sync.ts'
@@ -79,6 +80,14 @@ export const makePlan = async (
     python: python.plan,
     searchPath: rooms.probes.searchPath,
   })
+  const actions = rooms.processes.preview(processes.planned)
+  const starts = checkStarts(processes.planned, {
+    actions,
+    python: python.plan,
+    hasPython: manifest.python !== undefined,
+    fetched: new Set(files.map(({ path }) => path)),
+    hasNodes: manifest.custom_nodes.length > 0,
+  })
   const problems = worstFirst(
     [
       ...read.problems,
@@ -86,6 +95,7 @@ export const makePlan = async (
       ...recalled,
       ...python.problems.filter(isNotOfTheDisk),
       ...processes.problems,
+      ...starts.problems,
       ...remoteProblems.filter((problem) => problem !== null),
       ...budget.problems,
       ...rooms.notify.check(manifest.notify?.webhook),
@@ -106,7 +116,7 @@ export const makePlan = async (
       changes: {
         downloads: [...decision.downloads],
         python: [...(python.plan?.changes ?? [])],
-        processes: [...rooms.processes.preview(processes.planned)],
+        processes: [...actions],
         later: decision.later,
         left: await findLeft(
           { files: decision.files, snapshots: decision.snapshots, python: python.plan },
@@ -117,7 +127,7 @@ export const makePlan = async (
         bytesPerSecond: ASSUMED_BYTES_PER_SECOND,
         usdPerHour: rateOf(manifest),
       }),
-      unchecked: [...decision.unchecked, ...packages.unchecked, ...budget.unchecked],
+      unchecked: [...decision.unchecked, ...packages.unchecked, ...starts.unchecked, ...budget.unchecked],
     },
   }
 }

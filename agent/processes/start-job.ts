@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Clock } from '../platform/clock.ts'
-import { findProgram } from '../platform/commands.ts'
 import { atomicWrite, errnoOf, errorText } from '../platform/files.ts'
 import { findAccount } from './account.ts'
 import type { JobSpec } from './job-records.ts'
 import { readJobExit, readJobSpec } from './job-records.ts'
 import { chooseFlags } from './kinds/flags.ts'
+import { locateProgram } from './locate-program.ts'
 import type { PlannedProcess } from './planned-process.ts'
 import { createTreeFinder, findMarked, readBootId } from './process-tree.ts'
 import type { ShimConnection } from './shim-connection.ts'
@@ -57,7 +57,7 @@ export const startJob = async (plan: PlannedProcess, context: StartContext): Pro
     throw new AgentError('home_unusable', `${socket} is too long for a socket (${SOCKET_PATH_BYTES} bytes)`)
   const [name, value] = splitVariable(jobMarker(job))
   const environment = { ...account.environment, ...variables, [name]: value }
-  const argv = [locateProgram(plan, environment), ...plan.argv.slice(1)]
+  const argv = [locateProgram({ ...plan, environment }), ...plan.argv.slice(1)]
   const flags = plan.flags
     ? await chooseFlags(plan.flags, { ...plan, environment, user: account.user, signal: context.signal })
     : []
@@ -86,23 +86,6 @@ export const startJob = async (plan: PlannedProcess, context: StartContext): Pro
   if (readJobExit(context.folder, job.jobId)) return { kind: 'ended', jobId: job.jobId }
   await endUnanswering(job)
   throw new AgentError('spawn_failed', `cannot start ${plan.name}: ${shim.problem()}`)
-}
-
-/** execvp in the child could only say so in its output; here it is a problem with a name. */
-const locateProgram = (plan: PlannedProcess, environment: Readonly<Record<string, string>>): string => {
-  const [program = ''] = plan.argv
-  if (!statSync(plan.cwd, { throwIfNoEntry: false })?.isDirectory())
-    throw new AgentError(
-      'working_dir_missing',
-      `the working folder ${plan.cwd} of ${plan.name} does not exist`,
-    )
-  const found = findProgram(
-    program.includes('/') ? resolve(plan.cwd, program) : program,
-    environment['PATH'] ?? '',
-  )
-  if (found === undefined)
-    throw new AgentError('program_missing', `${plan.name} cannot start: there is no program ${program}`)
-  return found
 }
 
 /** A shim that does not answer in time must not go on with a job that counts as failed. */

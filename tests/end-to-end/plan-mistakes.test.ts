@@ -22,7 +22,7 @@ import { startHub } from '../support/hub/hub.ts'
 import type { Hub } from '../support/hub/hub.ts'
 
 /*
- * The plan is the product's promise: every reason why a run would fail, in one pass. Twenty-seven mistakes are planted in
+ * The plan is the product's promise: every reason why a run would fail, in one pass. Thirty mistakes are planted in
  * one manifest; each is one problem, and there are no others.
  */
 
@@ -115,6 +115,9 @@ const mistaken = () => {
     ],
     processes: {
       no_folder: { kind: 'command', working_dir: join(home, 'nowhere'), command: ['sleep', '1'] },
+      no_program: { kind: 'command', command: ['no-such-program'] },
+      no_script: { kind: 'command', working_dir: home, command: ['sh', 'no-such-script.sh'] },
+      no_user: { kind: 'command', command: ['sleep', '1'], user: 'nobody-here' },
       busy_port: { kind: 'command', command: ['sleep', '1'], ready: { port } },
       open: { kind: 'comfyui', working_dir: home, port: 1, args: ['--listen', '0.0.0.0'] },
     },
@@ -145,6 +148,9 @@ const MISTAKES = [
   'revision_not_found pack',
   'no_interpreter python',
   'working_dir_missing no_folder',
+  'program_missing no_program',
+  'program_missing no_script',
+  'spawn_failed no_user',
   'port_in_use busy_port',
   'invalid_manifest open',
   'gpu_missing requires.gpu',

@@ -12,6 +12,7 @@ import { askSources } from '../../../shared/preflight/ask-sources.ts'
 import { ON_THE_BOX } from '../../../shared/preflight/check-secrets.ts'
 import { decideSources, questionsOf } from '../../../shared/preflight/decide-sources.ts'
 import type { ResolveDeps } from '../../../shared/sources/resolved-source.ts'
+import { createChance } from '../../support/chance.ts'
 import { GOOD_TOKEN, STRANGER_TOKEN } from '../../support/hub/hub-model.ts'
 import type { HubFile } from '../../support/hub/hub-model.ts'
 import { startHub } from '../../support/hub/hub.ts'
@@ -64,21 +65,6 @@ afterAll(async () => {
   await hub.close()
   rmSync(folder, { recursive: true, force: true })
 })
-
-/** The same numbers for the same seed: a round that fails can be looked at again. */
-const createChance = (seed: number) => {
-  let state = seed
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-  return {
-    pick: <T>(all: readonly T[]): T => all[Math.floor(next() * all.length)] as T,
-    isLikely: (share: number): boolean => next() < share,
-  }
-}
 
 const makeManifest = (seed: number) => {
   const { pick, isLikely } = createChance(seed)
