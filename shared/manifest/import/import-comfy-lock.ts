@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { AgentError } from '../../contract/errors.ts'
 import type { Imported, ImportedFile, LeftBehind } from './imported.ts'
-import { folderOf, importSource, nameOfSource } from './imported.ts'
+import { folderOf, importSource, nameOfSource, notReadable } from './imported.ts'
 
 /** What comfy-cli writes as comfy-lock.yaml; everything may be missing. */
 const ComfyLock = z.object({
@@ -30,8 +30,7 @@ const ComfyLock = z.object({
 /** Reads a comfy-lock. @throws AgentError bad_request */
 export const importComfyLock = (value: unknown): Imported => {
   const parsed = ComfyLock.safeParse(value)
-  if (!parsed.success)
-    throw new AgentError('bad_request', 'this is not a comfy-lock', { cause: parsed.error })
+  if (!parsed.success) throw notReadable('a comfy-lock', parsed.error)
   const { models, custom_nodes: custom } = parsed.data
   const leftBehind: LeftBehind[] = []
   const leave = (what: string, why: string): void => void leftBehind.push({ line: null, what, why })

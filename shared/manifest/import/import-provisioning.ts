@@ -2,7 +2,7 @@ import { posix } from 'node:path'
 import { z } from 'zod'
 import { AgentError } from '../../contract/errors.ts'
 import type { Imported, ImportedFile, LeftBehind } from './imported.ts'
-import { importSource, nameOfSource } from './imported.ts'
+import { importSource, nameOfSource, notReadable } from './imported.ts'
 
 /*
  * The provisioning manifest of Vast.ai's base image (`version: 1` with downloads, git_repos, pip_packages …). Its strings
@@ -11,6 +11,14 @@ import { importSource, nameOfSource } from './imported.ts'
 
 const texts = z.array(z.string()).nullish()
 const Download = z.object({ url: z.string(), dest: z.string().nullish() })
+const PipBlock = z.object({
+  venv: z.string().nullish(),
+  packages: texts,
+  requirements: texts,
+  args: z.string().nullish(),
+})
+/** A package by itself is a block of one. */
+const asBlock = (value: unknown): unknown => (typeof value === 'string' ? { packages: [value] } : value)
 const Provisioning = z.object({
   settings: z.object({ venv: z.string().nullish() }).nullish(),
   auth: z.record(z.string(), z.object({ token_env: z.string().nullish() }).nullish()).nullish(),
@@ -34,16 +42,7 @@ const Provisioning = z.object({
       }),
     )
     .nullish(),
-  pip_packages: z
-    .array(
-      z.object({
-        venv: z.string().nullish(),
-        packages: texts,
-        requirements: texts,
-        args: z.string().nullish(),
-      }),
-    )
-    .nullish(),
+  pip_packages: z.array(z.preprocess(asBlock, PipBlock)).nullish(),
   services: z
     .array(
       z.object({
@@ -84,14 +83,7 @@ const WHY_NOT: Readonly<Record<string, string>> = {
 /** Reads a provisioning manifest. @throws AgentError bad_request */
 export const importProvisioning = (value: unknown): Imported => {
   const parsed = Provisioning.safeParse(mapDefaults(value))
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues
-    throw new AgentError(
-      'bad_request',
-      `this is not a provisioning manifest: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
-      { cause: parsed.error },
-    )
-  }
+  if (!parsed.success) throw notReadable('a provisioning manifest', parsed.error)
   const leftBehind: LeftBehind[] = []
   const leave: Leave = (what, why) => void leftBehind.push({ line: null, what, why })
   for (const key of Object.keys(value as object))
@@ -182,7 +174,8 @@ const readServices = ({ services }: Provisioning, leave: Leave): Imported['proce
       for (const one of before ?? []) leave(`${name}: ${one}`, WHY_NOT['post_commands'] ?? '')
       const words = splitWords(command ?? '')
       if (words === undefined) {
-        leave(`${name}: ${command ?? ''}`, 'a command is a list of words here, without a shell')
+        if (command) leave(`${name}: ${command}`, 'a command is a list of words here, without a shell')
+        else leave(name, 'it has no command')
         return []
       }
       const folder = workdir ? { working_dir: posix.normalize(workdir) } : {}

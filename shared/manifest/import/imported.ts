@@ -1,3 +1,4 @@
+import type { z } from 'zod'
 import { AgentError } from '../../contract/errors.ts'
 import { DEFAULT_ENDPOINTS } from '../../sources/endpoints.ts'
 import { formatSource, parseSource } from '../../sources/parse-source.ts'
@@ -75,4 +76,14 @@ export const folderOf = (list: string | undefined, source: string): string | und
   const known = FOLDERS.map(([, folder]) => folder)
   const inPath = source.split('/').find((part) => known.includes(part))
   return inPath ?? FOLDERS.find(([name]) => list !== undefined && name.test(list))?.[1]
+}
+
+/** A file that looks like this form, and is not written as it is. */
+export const notReadable = (form: string, error: z.ZodError): AgentError => {
+  const [issue] = error.issues
+  const place = issue?.path.join('.') ?? ''
+  return new AgentError('bad_request', `this is not ${form}: ${place}: ${issue?.message ?? ''}`, {
+    cause: error,
+    hint: `Correct ${place} in it, or take it out.`,
+  })
 }

@@ -84,6 +84,7 @@ git_repos:
 pip_packages:
   - {packages: [natsort==8.4.0], args: "--pre"}
   - {venv: /venv/other, packages: [torch]}
+  - piq==0.8.0
 services:
   - {name: web, workdir: /workspace/app, command: "python app.py --port 7860", environment: {A: b}}
   - {name: shell, command: "a | b"}
@@ -99,7 +100,10 @@ services:
       { snapshot: 'hf://meta/llama@main' },
     ],
     custom_nodes: [{ git: 'https://github.com/a/node', ref: 'v1' }],
-    python: { interpreter: '/venv/main/bin/python', install: [{ spec: 'natsort==8.4.0' }] },
+    python: {
+      interpreter: '/venv/main/bin/python',
+      install: [{ spec: 'natsort==8.4.0' }, { spec: 'piq==0.8.0' }],
+    },
     processes: {
       web: {
         kind: 'command',
@@ -149,5 +153,11 @@ test('what is none of these forms, or a manifest already, is refused', () => {
   expect(() => read('hello\nworld\n')).toThrow('there is nothing in it that a manifest can say')
   expect(() => read('version: 1\nname: a\ndownloads: [{to: /a, from: ["hf://a/b/c"]}]\n')).toThrow(
     'a manifest already',
+  )
+  expect(() => read('version: 1\ngit_repos: [{ref: main}]\n')).toThrow(
+    'this is not a provisioning manifest: git_repos.0.url',
+  )
+  expect(() => read('custom_nodes: {git_custom_nodes: []}\n')).toThrow(
+    'this is not a comfy-lock: custom_nodes.git_custom_nodes',
   )
 })
