@@ -80,10 +80,14 @@ export const createOutput = ({ stdout, stderr, json, colour }: OutputDeps): Outp
         document(errorBody(error))
         return
       }
-      problems(error.problems ?? [])
+      problems(isTheProblem(error) ? [] : (error.problems ?? []))
       note(red('error:'), ` ${error.message}`)
       note(yellow('try:'), ` ${error.hint}`)
     },
     progress: () => createProgress({ stream: stderr, colour: errColour }),
   }
 }
+
+/** What fails for one reason says it in its own two lines. */
+const isTheProblem = ({ message, problems = [] }: AgentError): boolean =>
+  problems.length === 1 && problems[0] !== undefined && message.endsWith(problems[0].message)

@@ -17,7 +17,9 @@ const OUTPUT_LINES = 12
 const problemHead = (problem: Problem): Line[] => {
   const severity = problem.severity === 'error' ? red('error') : yellow('warning')
   const place = problem.at ? `${problem.at.file}:${problem.at.line}:${problem.at.column}: ` : ''
-  const others = problem.subjects?.filter((subject) => subject !== problem.subject) ?? []
+  const isTold = (subject: string): boolean =>
+    subject === problem.subject || isNamed(subject, problem.message)
+  const others = problem.subjects?.filter((subject) => !isTold(subject)) ?? []
   const [first = '', ...output] = problem.message.split('\n')
   // A message may end in the last output of a program: its end says what went wrong.
   const rest = output.filter((line) => line.trim() !== '').slice(-OUTPUT_LINES)
@@ -36,6 +38,10 @@ const problemHead = (problem: Problem): Line[] => {
     ...rest.map((line) => [dim('  | '), line]),
   ]
 }
+
+/** True where the message says it already, as a word of its own. */
+const isNamed = (subject: string, message: string): boolean =>
+  ` ${message} `.includes(` ${subject} `) || ` ${message}`.includes(` ${subject},`)
 
 const worstFirst = (problems: readonly Problem[]): Problem[] =>
   [...problems].sort((one, other) => rank(one) - rank(other) || (one.at?.line ?? 0) - (other.at?.line ?? 0))

@@ -227,7 +227,7 @@ const unknownName = (
   const meant = nearestKey(name, known.names)
   const there =
     known.names.length === 0
-      ? 'There is none'
+      ? `Declare it: no ${known.what} is`
       : `There ${known.names.length === 1 ? 'is' : 'are'}: ${known.names.join(', ')}`
   return finding(
     path,

@@ -22,17 +22,21 @@ const OF_THE_REPOSITORY: readonly Problem['code'][] = [
 
 /**
  * What is behind a refusal: the token where the hub does not take it, or the manifest requires one and there is none;
- * else the repository; undefined where only this one file is concerned.
+ * the server, where it says the same of everything; else the repository; undefined where only this one file is concerned.
  */
 export const causeOf = (
   code: Problem['code'],
   context: {
     readonly reference: string
+    /** What the refusal says of it. */
+    readonly message: string
     readonly facts: Pick<SourceFacts, 'tokens'>
     /** Hubs whose token the manifest requires. */
     readonly requiredTokens: ReadonlySet<HubKind>
   },
 ): string | undefined => {
+  if (code === 'source_unavailable')
+    return `${code} ${serverOf(context.reference)} ${context.message.replace(`${context.reference}: `, '')}`
   const place = placeOf(context.reference)
   if (place === undefined) return undefined
   const token = context.facts.tokens.get(place.kind)?.state
@@ -41,6 +45,9 @@ export const causeOf = (
   if (place.repository === null || !OF_THE_REPOSITORY.includes(code)) return undefined
   return `${code} ${place.repository}`
 }
+
+/** The hub of `hf://…`, the host of an address. */
+const serverOf = (reference: string): string => /^https?:\/\/[^/]*|^\w+:/.exec(reference)?.[0] ?? reference
 
 const placeOf = (
   reference: string,

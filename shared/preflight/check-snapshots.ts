@@ -15,7 +15,7 @@ export const checkSnapshot = (
   const fact = context.snapshots.get(subject)
   if (fact === undefined) return { snapshot: null, problems: [] }
   if (fact.state === 'refused') {
-    const cause = context.causeOf(fact.problem.code, subject)
+    const cause = context.causeOf(fact.problem, subject)
     return { snapshot: null, problems: [{ ...fact.problem, subject, severity, cause }] }
   }
   const [pickle, ...pickles] = request.allow_pickle ? [] : fact.snapshot.pickles

@@ -8,7 +8,7 @@ import type { SourceFact } from './source-facts.ts'
 
 export type SourcesContext = {
   readonly sources: ReadonlyMap<string, SourceFact>
-  readonly causeOf: (code: Problem['code'], reference: string) => string | undefined
+  readonly causeOf: (problem: Pick<Problem, 'code' | 'message'>, reference: string) => string | undefined
 }
 
 /**
@@ -45,7 +45,7 @@ export const checkFile = <T extends SourcedFile>(
       const other = code === 'mirror_unproven' ? '' : `; another source of ${file.to} answers`
       return [{ ...told, message: message + other, severity: 'warning' }]
     }
-    return [{ ...told, message, severity, cause: causeOf(code, reference) }]
+    return [{ ...told, message, severity, cause: causeOf(problem, reference) }]
   })
   const known = judged.find(({ serves }) => serves)?.known
   return {

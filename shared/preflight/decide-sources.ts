@@ -99,7 +99,7 @@ export const decideSources = <File extends SourcedFile>(
   const context: SourcesContext & Pick<SourceFacts, 'snapshots'> = {
     sources: facts.sources,
     snapshots: facts.snapshots,
-    causeOf: (code, reference) => causeOf(code, { reference, facts, requiredTokens }),
+    causeOf: ({ code, message }, reference) => causeOf(code, { reference, message, facts, requiredTokens }),
   }
   const files = wanted.files.map((file) =>
     wanted.isProven(file) ? { file, problems: [] } : checkFile(file, context),
@@ -204,7 +204,7 @@ const checkAccess = (manifest: Manifest, context: SourcesContext): readonly Caus
         hint: `${hint} To fetch it with the rest, add to downloads: ${downloadLine(reference)}`,
         subject: reference,
         severity: reason === null || OF_ACCESS.includes(code) ? ('error' as const) : ('warning' as const),
-        cause: context.causeOf(code, reference),
+        cause: context.causeOf(fact.problem, reference),
       },
     ]
   })

@@ -14,6 +14,7 @@ export const placesOfSubjects = ({ manifest, at }: Pick<ParsedManifest, 'manifes
   const { gpu, access } = manifest.requires
   const places = new Map<string, ManifestPath>([
     ...['python', 'budget', 'notify'].map((key): [string, ManifestPath] => [key, [key]]),
+    ['instance.disk', ['instance', 'disk']],
     ['requires.gpu', ['requires', 'gpu']],
     ['requires.disk_free', ['requires', 'disk_free']],
     ...Object.keys(gpu ?? {}).map((key): [string, ManifestPath] => [

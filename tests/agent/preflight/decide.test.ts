@@ -328,3 +328,31 @@ test('the limits of a container are read from its control group, of either versi
     rmSync(folder, { recursive: true })
   }
 })
+
+test('a hub that cannot be reached is one problem, with everything that it keeps away', () => {
+  const away = (reference: string) =>
+    [
+      reference,
+      {
+        state: 'refused',
+        problem: {
+          code: 'source_unavailable',
+          message: `${reference}: hub.example cannot be reached`,
+          hint: 'h',
+        },
+      },
+    ] as const
+  const [one, two, other] = ['hf://o/r@main/a', 'hf://o/q@main/b', 'https://mirror.example/c'] as const
+  const decision = decideOn(
+    `downloads:
+  - {to: a.safetensors, from: ["${one}"]}
+  - {to: b.safetensors, from: ["${two}"]}
+  - {to: c.safetensors, from: ["${other}"]}
+`,
+    { sources: new Map([away(one), away(two), away(other)]) },
+  )
+  expect(decision.problems.map(({ subject, subjects }) => [subject, subjects])).toEqual([
+    ['a.safetensors', ['b.safetensors']],
+    ['c.safetensors', undefined],
+  ])
+})
