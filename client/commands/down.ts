@@ -30,46 +30,50 @@ export const down: Command = {
     const box = await findBox(call.args[0], call)
     const isDestroy = flagOption(call, 'destroy')
     const before = await box.provider.show(box.id, call)
-    const isSynced = flagOption(call, 'loseData')
-      ? false
+    const saved = flagOption(call, 'loseData')
+      ? NOT_SAVED
       : await secure(before, { box, call, deadlineMs, isDestroy })
     const after = await end(before, { box, call, isDestroy })
-    await remember(after, { box, call, isSynced })
+    await remember(after, { box, call, saved })
     if (call.output.json)
       call.output.document({ box: { id: box.id, provider: box.provider.name, state: after.state } })
     call.output.line(green(after.state), ` ${box.provider.name} ${box.id}: read back`)
-    if (after.state === 'stopped') call.output.note(box.provider.stopMeans)
+    if (after.state === 'stopped')
+      call.output.note(`${box.provider.stopMeans}; agentctl up MANIFEST starts it again`)
     return EXIT.done
   },
 }
 
 type Ending = { readonly box: FoundBox; readonly call: Call; readonly isDestroy: boolean }
 
-/** Sees that nothing is lost, as far as anything can be. True: everything was stored. @throws AgentError not_synced */
+/** Whether everything was stored, and the processes that were stopped for it. */
+type Saved = { readonly isSynced: boolean; readonly stopped: readonly string[] }
+const NOT_SAVED: Saved = { isSynced: false, stopped: [] }
+
+/** Sees that nothing is lost, as far as anything can be. @throws AgentError not_synced */
 const secure = async (
   { state, since }: Instance,
   { box, call, deadlineMs, isDestroy }: Ending & { readonly deadlineMs: number },
-): Promise<boolean> => {
+): Promise<Saved> => {
   const { context, rental } = box
-  if (state === 'gone') return false
+  if (state === 'gone') return NOT_SAVED
   if (state === 'stopped') {
     const syncedAt = rental?.syncedAt ?? null
     // A box that was started after that may have made more.
     const isSaved = syncedAt !== null && (since === null || syncedAt > since)
-    if (isSaved || !isDestroy) return isSaved
+    if (isSaved || !isDestroy) return { isSynced: isSaved, stopped: [] }
     throw new AgentError('not_synced', `${box.id} is stopped, and its last sync was not verified`, {
-      hint: 'Start it on the provider’s page and repeat this, or give its data up with --lose-data.',
+      hint: 'Start it with agentctl up MANIFEST and repeat this, or give its data up with --lose-data.',
     })
   }
   // Nobody has ever worked on a box that no agent reached.
-  if (context === null && rental !== undefined) return false
+  if (context === null && rental !== undefined) return NOT_SAVED
   if (context === null)
     throw new AgentError('not_synced', `this machine does not know what is on ${box.id}`, {
       hint: 'Do it where it was rented, or give its data up with --lose-data.',
     })
   const { saveEverything } = await import('../rent/save-everything.ts')
-  await saveEverything(context, { call, deadlineMs })
-  return true
+  return { isSynced: true, stopped: await saveEverything(context, { call, deadlineMs }) }
 }
 
 const end = async (before: Instance, { box, call, isDestroy }: Ending): Promise<Instance> => {
@@ -94,7 +98,7 @@ const end = async (before: Instance, { box, call, isDestroy }: Ending): Promise<
 
 const remember = async (
   after: Instance,
-  { box, call, isSynced }: Pick<Ending, 'box' | 'call'> & { readonly isSynced: boolean },
+  { box, call, saved }: Pick<Ending, 'box' | 'call'> & { readonly saved: Saved },
 ): Promise<void> => {
   const { rental, context } = box
   const [{ forgetRental, writeRental }, { forgetContext }] = await Promise.all([
@@ -105,7 +109,8 @@ const remember = async (
     if (rental !== undefined) await forgetRental(rental.label, call.environment)
     if (context !== null) await forgetContext(context, call)
   } else if (rental !== undefined) {
-    const syncedAt = isSynced ? (rental.syncedAt ?? new Date().toISOString()) : null
-    await writeRental({ ...rental, syncedAt }, call.environment)
+    const syncedAt = saved.isSynced ? (rental.syncedAt ?? new Date().toISOString()) : null
+    const stoppedProcesses = [...new Set([...rental.stoppedProcesses, ...saved.stopped])]
+    await writeRental({ ...rental, syncedAt, stoppedProcesses }, call.environment)
   }
 }

@@ -12,6 +12,7 @@ import type { Output } from '../output/output.ts'
 import { orDash } from '../output/rows.ts'
 import { bold, yellow } from '../output/text.ts'
 import type { RankedOffer } from '../rent/choose-offer.ts'
+import type { NewBox } from '../rent/rent-box.ts'
 
 export const up: Command = {
   name: 'up',
@@ -26,7 +27,8 @@ export const up: Command = {
     { flags: '--disk <size>', summary: 'size of the disk: 200GB' },
     { flags: '--image <name>', summary: 'the container image; without the agent in it, up installs it' },
     { flags: '--interruptible', summary: 'cheaper, and may be taken away' },
-    { flags: '-y, --yes', summary: 'rent the best offer without asking' },
+    { flags: '--new', summary: 'rent another box even where one of this manifest is stopped' },
+    { flags: '-y, --yes', summary: 'rent or start it without asking' },
     { flags: '--keep', summary: 'keep the box when bringing it up fails; it goes on costing' },
     { flags: '--boot-timeout <duration>', summary: 'until its agent answers; by default 20m' },
     { flags: '--name <name>', summary: 'the name of the context; by default its label' },
@@ -54,23 +56,14 @@ export const up: Command = {
     call.output.problems(plan.problems)
     plan.unchecked.forEach((what) => call.output.note(yellow('unchecked '), what))
 
-    const { chooseOffers } = await import('../rent/choose-offer.ts')
-    const wanted = { ...order.wanted, downloadBytes: plan.estimate.downloadBytes ?? 0 }
-    const found = await provider.search(
-      { ...wanted, interruptible: order.interruptible },
-      { signal: call.signal },
-    )
-    const offers = chooseOffers(found, wanted)
-    showOffers(offers, { output: call.output, wanted })
-    if (order.mayAsk) await confirmRenting('Rent the first one?', call)
-
     const { waitForBox } = await import('../rent/wait-for-box.ts')
-    return await renting.rentBox(offers, { manifest, order, provider, call }, async ({ id, rental }) => {
+    const bringThere = async ({ id, rental }: NewBox, isNew: boolean): Promise<number> => {
       const made = await waitForBox(
         {
           provider,
           id,
-          context: order.context ?? rental.label.replace(/^gpu-agent-/, ''),
+          isNew,
+          context: order.context ?? rental.context ?? rental.label.replace(/^gpu-agent-/, ''),
           withinMs: order.bootMs,
           prefix: order.prefix,
           release: order.release,
@@ -82,11 +75,45 @@ export const up: Command = {
         ...call,
         onAgentVersion: () => undefined,
       })
+      for (const name of rental.stoppedProcesses) await startProcess(name, { api, call })
       const run = await bringUp(text, { api, call })
       return await showStatus(run, { api, call })
-    })
+    }
+
+    const { findStopped, startAgain } = await import('../rent/start-again.ts')
+    const stopped = wantsAnother(call) ? undefined : await findStopped(manifest.name, { provider, call })
+    if (stopped !== undefined) {
+      const { usdPerHour, label } = stopped.rental
+      const price = usdPerHour === null ? '' : ` for $${usdPerHour.toFixed(2)} an hour`
+      call.output.note(`${provider.name} instance ${stopped.id} (${label}) is stopped; --new rents another`)
+      if (order.mayAsk) await confirmRenting(`Start it again${price}?`, call)
+      const rental = { ...stopped.rental, ...renting.limitsOf(manifest) }
+      return await startAgain(
+        { ...stopped, rental },
+        { provider, call, keepsFailed: order.keepsFailed },
+        (box) => bringThere(box, false),
+      )
+    }
+
+    const { chooseOffers } = await import('../rent/choose-offer.ts')
+    const wanted = { ...order.wanted, downloadBytes: plan.estimate.downloadBytes ?? 0 }
+    const found = await provider.search(
+      { ...wanted, interruptible: order.interruptible },
+      { signal: call.signal },
+    )
+    const offers = chooseOffers(found, wanted)
+    showOffers(offers, { output: call.output, wanted })
+    if (order.mayAsk) await confirmRenting('Rent the first one?', call)
+
+    return await renting.rentBox(offers, { manifest, order, provider, call }, (box) => bringThere(box, true))
   },
 }
+
+/** Whoever asks for another machine than a stopped one that is there means it. */
+const wantsAnother = (call: Call): boolean =>
+  ['new', 'gpu', 'maxPrice', 'disk', 'image', 'interruptible'].some(
+    (name) => call.options[name] !== undefined,
+  )
 
 const MOST_SHOWN = 5
 
@@ -113,6 +140,14 @@ const showOffers = (
     ['OFFER', 'GPU', 'MEMORY', 'AN HOUR', total.toUpperCase(), 'DOWN', 'DRIVER', 'CUDA', 'RELIABLE', 'WHERE'],
     rows,
   )
+}
+
+/** What `down` stopped stays stopped, also for a run. One that the box does not have any more has nothing to start. */
+const startProcess = async (name: string, { api, call }: { api: Api; call: Call }): Promise<void> => {
+  call.output.note(`starting ${name}, which agentctl down had stopped`)
+  await api.actOn(name, 'start').catch((error: unknown) => {
+    if (!(error instanceof AgentError) || error.code !== 'not_found') throw error
+  })
 }
 
 /** @throws AgentError when the run fails */

@@ -70,24 +70,32 @@ export const rentBox = async <T>(
 
 type Making = { current: Rental; isUnclear: boolean }
 
-const newRental = (usdPerHour: number, { manifest, order }: Renting): Rental => {
+/** The limits that the guard of this machine holds a box to. */
+export const limitsOf = ({
+  budget,
+}: Pick<Manifest, 'budget'>): Pick<Rental, 'maxCostUsd' | 'maxHours' | 'onLimit'> => {
   const limit = (value: number | undefined): number | null =>
     value === undefined || value <= 0 ? null : value
   return {
-    label: newLabel(manifest.name),
-    provider: order.provider,
-    id: null,
-    context: null,
-    manifest: manifest.name,
-    createdAt: new Date().toISOString(),
-    usdPerHour,
-    pid: process.pid,
-    maxCostUsd: limit(manifest.budget?.max_cost_usd),
-    maxHours: limit(manifest.budget?.max_hours),
-    onLimit: manifest.budget?.on_limit ?? 'stop',
-    syncedAt: null,
+    maxCostUsd: limit(budget?.max_cost_usd),
+    maxHours: limit(budget?.max_hours),
+    onLimit: budget?.on_limit ?? 'stop',
   }
 }
+
+const newRental = (usdPerHour: number, { manifest, order }: Renting): Rental => ({
+  label: newLabel(manifest.name),
+  provider: order.provider,
+  id: null,
+  context: null,
+  manifest: manifest.name,
+  createdAt: new Date().toISOString(),
+  usdPerHour,
+  pid: process.pid,
+  ...limitsOf(manifest),
+  syncedAt: null,
+  stoppedProcesses: [],
+})
 
 /** An image that has the agent starts it by this at each start; one that has none does nothing. */
 const ON_START =

@@ -33,6 +33,8 @@ export const Rental = z.object({
   onLimit: z.enum(['stop', 'notify']),
   /** When `down` saw every checkpoint stored and stopped it; null while it may have made more. */
   syncedAt: z.string().nullable(),
+  /** What `down` stopped for its final sync: it stays stopped on the box until somebody starts it again. */
+  stoppedProcesses: z.array(z.string()).default([]),
 })
 export type Rental = z.infer<typeof Rental>
 

@@ -10,12 +10,13 @@ import { asAgentError } from '../exit.ts'
 /**
  * Brings every checkpoint of a box to its remote and sees that it is there: once while the work goes on, and once after
  * the processes were stopped, so that nothing is made in between.
+ * @returns the processes that were stopped
  * @throws AgentError not_synced when something would be lost; the signal's reason
  */
 export const saveEverything = async (
   context: string,
   { call, deadlineMs }: { readonly call: Call; readonly deadlineMs: number },
-): Promise<void> => {
+): Promise<readonly string[]> => {
   const api = connect(await resolveBox(context, call.environment), {
     environment: call.environment,
     signal: call.longSignal,
@@ -23,14 +24,25 @@ export const saveEverything = async (
     onAgentVersion: () => undefined,
   })
   call.output.note(`final sync, ${formatDuration(deadlineMs)} at most`)
-  await flush(api, { call, deadlineMs })
-  if (await stopProcesses(api, call)) await flush(api, { call, deadlineMs })
+  await flush(api, { call, deadlineMs, stopped: [] })
+  const stopped = await stopProcesses(api, call)
+  if (stopped.length > 0) await flush(api, { call, deadlineMs, stopped })
+  return stopped
 }
 
 const flush = async (
   api: Api,
-  { call, deadlineMs }: { readonly call: Call; readonly deadlineMs: number },
+  {
+    call,
+    deadlineMs,
+    stopped,
+  }: { readonly call: Call; readonly deadlineMs: number; readonly stopped: readonly string[] },
 ): Promise<void> => {
+  const notSynced = (why: string): AgentError =>
+    new AgentError(
+      'not_synced',
+      `${stopped.length === 0 ? 'nothing was stopped' : `the box runs on, without ${stopped.join(', ')}`}, since data would be lost: ${why}`,
+    )
   let record: FlushRecord
   try {
     record = await api.flushSync(Math.ceil(deadlineMs / 1000))
@@ -58,13 +70,10 @@ const flush = async (
   )
 }
 
-const notSynced = (why: string): AgentError =>
-  new AgentError('not_synced', `nothing was stopped, since data would be lost: ${why}`)
-
 const ALIVE = new Set(['starting', 'ready', 'running', 'unresponsive', 'waiting'])
 
-/** True when something was stopped. A process that does not stop is told; the machine's own stop ends it. */
-const stopProcesses = async (api: Api, call: Call): Promise<boolean> => {
+/** The processes that were alive. One that does not stop is told; the machine's own stop ends it. */
+const stopProcesses = async (api: Api, call: Call): Promise<readonly string[]> => {
   const { processes } = await api.processes()
   const alive = processes.filter(({ state }) => ALIVE.has(state))
   for (const { name } of alive) {
@@ -74,5 +83,5 @@ const stopProcesses = async (api: Api, call: Call): Promise<boolean> => {
       call.output.note(asAgentError(error).message)
     })
   }
-  return alive.length > 0
+  return alive.map(({ name }) => name)
 }

@@ -14,6 +14,8 @@ import { sleep } from '../wait.ts'
 export type Awaited = {
   readonly provider: Provider
   readonly id: string
+  /** False: it was stopped and is being started, so it may look stopped for a while. */
+  readonly isNew: boolean
   readonly context: string
   readonly withinMs: number
   readonly prefix: string
@@ -39,7 +41,7 @@ export const waitForBox = async (box: Awaited, call: Call): Promise<MadeContext>
 type Waiting = { readonly call: Call; readonly endMs: number }
 
 const waitForMachine = async (
-  { provider, id, withinMs }: Awaited,
+  { provider, id, isNew, withinMs }: Awaited,
   { call, endMs }: Waiting,
 ): Promise<SshTarget> => {
   let told = ''
@@ -51,7 +53,7 @@ const waitForMachine = async (
       if (news !== told) call.output.note(`${provider.name} instance ${id} is ${news}`)
       told = news
       if (state === 'running' && ssh !== null) return { kind: 'ssh', ...ssh, socket: USUAL_SOCKET }
-      if (['failed', 'gone', 'stopped'].includes(state))
+      if (state === 'failed' || state === 'gone' || (state === 'stopped' && isNew))
         throw new AgentError(
           'instance_failed',
           `${provider.name} instance ${id} does not come up: it is ${news}`,
@@ -61,7 +63,11 @@ const waitForMachine = async (
       throw new AgentError(
         'instance_failed',
         `${provider.name} instance ${id} did not come up in ${formatDuration(withinMs)}: it is ${told || 'not readable'}`,
-        { hint: 'Run agentctl up again, with another --gpu or a longer --boot-timeout.' },
+        {
+          hint: isNew
+            ? 'Run agentctl up again, with another --gpu or a longer --boot-timeout.'
+            : 'Its GPU may be somebody else’s now: wait longer with --boot-timeout, or rent another with --new.',
+        },
       )
     await sleep(LOOK_EVERY_MS, call.longSignal)
   }

@@ -31,6 +31,7 @@ const facts = (change: Partial<BoxFacts> & { hours?: number }): BoxFacts => ({
     maxHours: null,
     onLimit: 'stop',
     syncedAt: null,
+    stoppedProcesses: [],
   },
   budget: undefined,
   silentMs: 0,

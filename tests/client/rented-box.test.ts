@@ -32,6 +32,7 @@ describe.skipIf(missing !== undefined)(
     let box: RentedBox
     let work: string
     let config: string
+    let manifest: string
     beforeAll(async () => {
       box = await startRentedBox({
         offers: OFFERS,
@@ -54,7 +55,7 @@ describe.skipIf(missing !== undefined)(
     }
 
     test('up: offer, machine, ssh, agent, run, status; every declared secret is in the machine', async () => {
-      const manifest = box.manifest(`version: 1
+      manifest = box.manifest(`version: 1
 name: train
 secrets: {required: [MY_KEY], optional: [HF_TOKEN, NOT_THERE]}
 instance: {provider: vast, image: "example/train:cuda12.8", gpu: ["RTX 4090"], disk: 100GB, max_price: 0.60}
@@ -159,7 +160,23 @@ sync:
       expect(box.fake.ledger.existing()).toEqual(['1000001'])
     }, 60_000)
 
-    test('what the guard stopped is not taken for saved; given up, it is destroyed and forgotten', async () => {
+    test('up starts the stopped box again and brings it to the manifest; nothing else is rented', async () => {
+      const secrets = { MY_KEY: SECRET, HF_TOKEN: 'hf_other' }
+      const { code, stdout, stderr } = await box.agentctl(['up', manifest, '--yes'], secrets)
+      expect(code, stderr).toBe(EXIT.done)
+      expect(stderr).toContain('starting vast instance 1000001')
+      expect(stdout).toMatch(/train +command +(running|ready)/)
+      expect(box.fake.calls.filter(({ kind }) => kind === 'create')).toHaveLength(1)
+      expect(await boxes()).toMatchObject([
+        { id: '1000001', state: 'running', context: 'train', warning: null },
+      ])
+      // Its agent dies before anything is stored again, and somebody stops it on the provider’s page.
+      await box.killAgent()
+      box.fake.machines.stop(machine())
+      while (machine().state !== 'stopped') await delay(50)
+    }, 90_000)
+
+    test('what was stopped by others is not taken for saved; given up, it is destroyed and forgotten', async () => {
       const { code, stderr } = await box.agentctl(['down', '--destroy'])
       expect(stderr).toContain('error: 1000001 is stopped, and its last sync was not verified')
       expect(code).toBe(EXIT.refused)

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, describe, expect, test } from 'vitest'
+import * as pty from 'node-pty'
+import { afterAll, describe, expect, test, vi } from 'vitest'
 import { EXIT } from '../../shared/contract/errors.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import type { ProviderServer } from '../support/providers/fake-providers.ts'
@@ -16,6 +17,8 @@ const MANIFEST = `version: 1
 name: hello
 instance: {provider: vast, image: example/comfy, gpu: ["RTX 4090"], max_price: 0.60}
 `
+
+const root = join(import.meta.dirname, '..', '..')
 
 type World = {
   readonly fake: ProviderServer
@@ -36,6 +39,7 @@ const makeWorld = async (options: Parameters<typeof startProviders>[0] = {}): Pr
   return world
 }
 afterAll(async () => {
+  for (const terminal of terminals) terminal.kill('SIGKILL')
   for (const { fake, home } of worlds) {
     await fake.close()
     await removeHome(home)
@@ -43,6 +47,23 @@ afterAll(async () => {
 })
 
 const up = ({ env, file }: World, ...args: string[]) => runAgentctl(['up', file, '--yes', ...args], { env })
+const CTRL_C = '\u0003'
+
+const terminals: pty.IPty[] = []
+/** A person at a terminal. */
+const sitDown = (args: readonly string[], env: Readonly<Record<string, string>>) => {
+  const terminal = pty.spawn(process.execPath, [join(root, 'client/main.ts'), ...args], { env, cols: 200 })
+  terminals.push(terminal)
+  let shown = ''
+  terminal.onData((text) => (shown += text))
+  return {
+    types: (text: string): void => terminal.write(text),
+    reads: (text: string) =>
+      vi.waitFor(() => expect(shown).toContain(text), { timeout: 30_000, interval: 20 }),
+    left: new Promise<number>((resolve) => terminal.onExit(({ exitCode }) => resolve(exitCode))),
+  }
+}
+
 const records = ({ home }: World): string[] => {
   const folder = join(home, '.config/gpu-agent/rentals')
   return readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'))
@@ -132,6 +153,40 @@ describe.concurrent('no stray after a failed up', () => {
     expect(world.fake.ledger.existing()).toEqual([])
   })
 
+  test.each([
+    ['Enter destroys it', '', []],
+    ['k keeps it, and how to give it back is said', 'k', ['1000001']],
+  ])('Ctrl-C on a terminal asks whether to destroy the box: %s', async (_name, answer, left) => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const person = sitDown(['up', world.file], world.env)
+    await person.reads('Rent the first one? [y/N]')
+    person.types('y\r')
+    await person.reads('is loading')
+    person.types(CTRL_C)
+    await person.reads('is rented. Destroy it, or keep it? [D/k]')
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
+    person.types(`${answer}\r`)
+    expect(await person.left).toBe(EXIT.interrupted)
+    expect(world.fake.ledger.existing()).toEqual(left)
+    // What is kept is on record, as nobody's work any more; what is destroyed is on none.
+    expect(records(world).map((text) => (JSON.parse(text) as { pid: unknown }).pid)).toEqual(
+      left.map(() => null),
+    )
+    await person.reads(left.length > 0 ? 'agentctl down 1000001 --destroy' : 'is gone: read back')
+  })
+
+  test('a second Ctrl-C at that question ends the program at once, and boxes shows the stray', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' } })
+    const person = sitDown(['up', world.file, '--yes'], world.env)
+    await person.reads('is loading')
+    person.types(CTRL_C)
+    await person.reads('[D/k]')
+    person.types(CTRL_C)
+    expect(await person.left).toBe(EXIT.interrupted)
+    const listed = await runAgentctl(['boxes'], { env: world.env })
+    expect(listed.stderr).toContain('warning: vast 1000001: a stray')
+  })
+
   test('kill -9 in between: boxes shows the stray, and down ends it', async () => {
     const world = await makeWorld({ behaviour: { boot: 'never' } })
     const running = startAgentctl(['up', world.file, '--yes'], { env: world.env })
@@ -163,6 +218,26 @@ describe.concurrent('no stray after a failed up', () => {
     expect(boxes.map(({ id }) => id)).toEqual(world.fake.ledger.existing())
     for (const box of boxes)
       expect(box).toMatchObject({ label: record.label, warning: expect.stringContaining('stray') as string })
+  })
+
+  test('a stopped box of the manifest is started, and stopped again when it does not come up; --new rents another', async () => {
+    const world = await makeWorld({ behaviour: { boot: 'never' }, offers: [{ id: 1 }, { id: 2 }] })
+    await up(world, '--keep', '--boot-timeout', '1s')
+    expect((await runAgentctl(['down', '1000001'], { env: world.env })).code).toBe(EXIT.done)
+
+    const again = await up(world, '--boot-timeout', '1s')
+    expect(again.stderr).toContain('starting vast instance 1000001')
+    expect(again.stderr).toContain('vast instance 1000001 is stopped: read back')
+    expect(again.stderr).toMatch(/error: .*did not come up in 1 s.*\ntry: .*--new/)
+    expect(again.code).toBe(EXIT.failed)
+    const kinds = world.fake.calls.map(({ kind }) => kind)
+    expect(kinds.filter((kind) => kind === 'create' || kind === 'destroy')).toEqual(['create'])
+    expect(world.fake.ledger.burning()).toEqual([])
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
+
+    const other = await up(world, '--new', '--boot-timeout', '1s')
+    expect(other.stderr).toContain('rented vast instance 1000002')
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
   })
 
   test('--keep: the box stays, and how to give it back is said', async () => {
