@@ -298,6 +298,11 @@ export const compose = async (config: AgentConfig, shutdown: AbortSignal) => {
         ...(identity ? config.tls.map((at) => serve(app, { kind: 'tls', ...at, identity })) : []),
       ])
       report({ type: 'agent.started', subject: agentId, data: { version: VERSION, pid: process.pid } })
+      report({
+        type: 'secrets.received',
+        subject: agentId,
+        data: { names: secrets.known().map(({ name }) => name) },
+      })
       log.info('agentd is ready', {
         version: VERSION,
         sockets: config.sockets,

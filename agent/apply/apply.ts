@@ -82,6 +82,7 @@ export const createApply = (deps: {
         const plan = await acceptPlan(text, { rooms, signal })
         const moved = runs.move(run.id, 'provisioning', { problems: plan.problems })
         accepted.resolve({ run: moved, plan: plan.record })
+        tellSecrets(run.id, { manifest: plan.manifest, rooms })
         watchOver(plan.manifest, rooms)
         const outcome = await carryOut(plan, {
           rooms,
@@ -187,6 +188,20 @@ export const createApply = (deps: {
       await active?.ended
     },
   }
+}
+
+/** Incident A1: a box that was not given its token looked like any other. Names only. */
+const tellSecrets = (
+  id: string,
+  { manifest, rooms }: { readonly manifest: Manifest; readonly rooms: Rooms },
+): void => {
+  const declared = [...manifest.secrets.required, ...manifest.secrets.optional]
+  const isThere = (name: string): boolean => rooms.secrets.get(name) !== undefined
+  const data = {
+    names: declared.filter(isThere),
+    missing: declared.filter((name) => !isThere(name)),
+  }
+  if (declared.length > 0) rooms.report({ type: 'secrets.received', subject: id, data })
 }
 
 /** From here on the box is paid for under this budget, and somebody is told of what happens. */

@@ -17,7 +17,7 @@ export const budgetLine = (row: BudgetRow): Line => [
 export const budgetLines = (row: BudgetRow): readonly Line[] => [
   fact('state', stateText(row.state)),
   fact('spent', spent(row)),
-  fact('price', row.rateUsdPerHour === null ? 'unknown' : `$${row.rateUsdPerHour} an hour`),
+  fact('price', row.rateUsdPerHour === null ? 'unknown' : `$${priceText(row.rateUsdPerHour)} an hour`),
   fact('time', used(row)),
   fact('at limit', atLimit(row)),
   ...(row.idle === null ? [fact('idle', 'is not looked for')] : idleFacts(row.idle)),
@@ -55,3 +55,7 @@ const idleFacts = ({ afterSeconds, idleSeconds, busy }: NonNullable<BudgetRow['i
 }
 
 const round = (hours: number): string => String(Math.round(hours * 100) / 100)
+
+/** Cents as people write them, and the fractions of a cent that storage costs. */
+const priceText = (usd: number): string =>
+  usd.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 4 })

@@ -115,7 +115,7 @@ const mistaken = () => {
     ],
     processes: {
       no_folder: { kind: 'command', working_dir: join(home, 'nowhere'), command: ['sleep', '1'] },
-      no_program: { kind: 'command', command: ['no-such-program'] },
+      no_program: { kind: 'command', command: ['/no/such/program'] },
       no_script: { kind: 'command', working_dir: home, command: ['sh', 'no-such-script.sh'] },
       no_user: { kind: 'command', command: ['sleep', '1'], user: 'nobody-here' },
       busy_port: { kind: 'command', command: ['sleep', '1'], ready: { port } },

@@ -1,7 +1,14 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { PlanRecord, Problem, RunRecord, StatusRecord } from '../../shared/contract/records.ts'
+import type {
+  EventRecord,
+  ModelRow,
+  PlanRecord,
+  Problem,
+  RunRecord,
+  StatusRecord,
+} from '../../shared/contract/records.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
@@ -104,6 +111,16 @@ test('incident A1: a laptop without the token learns it before it rents, with th
   expect((await planOnLaptop(manifest)).code).toBe(0)
 })
 
+test('incident A1: a box tells at its start and with each run which secrets it received, by name alone', async () => {
+  const named = { secrets: { required: ['HF_TOKEN'], optional: ['NOT_GIVEN'] } }
+  expect((await agent.agentctl(['apply', write(named)])).code).toBe(0)
+  const { stdout } = await agent.agentctl(['events', '--json'])
+  const { events } = JSON.parse(stdout) as { events: EventRecord[] }
+  const received = events.filter(({ type }) => type === 'secrets.received').map(({ data }) => data)
+  expect(received).toEqual([{ names: ['HF_TOKEN'] }, { names: ['HF_TOKEN'], missing: ['NOT_GIVEN'] }])
+  expect(stdout).not.toContain(STRANGER_TOKEN)
+})
+
 test('incident A3: every address is asked, and all that is wrong is told at once, each as what it is', async () => {
   const manifest = {
     secrets: { required: ['HF_TOKEN'] },
@@ -179,6 +196,15 @@ test('incident A4: a mirror is taken when the first address fails, and one that 
     'warning gated proven.safetensors',
     'warning mirror_unproven proven.safetensors',
   ])
+  // The run says why it did not take the first, and the box remembers where the bytes came from.
+  const mirror = 'hf://o/copy@main/ltx-copy.safetensors'
+  const manifest = write({ downloads: [file('proven.safetensors', gated, mirror)] })
+  const applied = await agent.agentctl(['apply', manifest, '--json'])
+  const { run } = JSON.parse(applied.stdout) as { run: RunRecord }
+  expect(run.state).toBe('ready')
+  expect(told(run.problems)).toContain('warning gated proven.safetensors')
+  const { models } = JSON.parse((await agent.agentctl(['models', '--json'])).stdout) as { models: ModelRow[] }
+  expect(models.find(({ path }) => path.endsWith('/proven.safetensors'))).toMatchObject({ source: mirror })
 })
 
 test('incident A5: what may be missing is named one by one, and the box says that it is degraded', async () => {
@@ -191,7 +217,7 @@ test('incident A5: what may be missing is named one by one, and the box says tha
   })
   const refused = await agent.agentctl(['apply', manifest, '--allow-missing', 'gone.safetensors', '--json'])
   expect(refused.code).toBe(3)
-  expect(existsSync(join(home, 'models'))).toBe(false)
+  expect(existsSync(join(home, 'models', 'first.safetensors'))).toBe(false)
 
   const args = ['apply', manifest, '--allow-missing', 'gone.safetensors', 'lost.safetensors']
   const applied = await agent.agentctl([...args, '--json'])

@@ -38,6 +38,19 @@ test.skipIf(skipped)(
       await server.close()
       await removeHome(store)
     })
+    // A password that the store refuses is found by the plan's own listing, before anything is made that needs a copy.
+    const other = makeBox(server.url)
+    const wrong = await startAgent({
+      home: other.home,
+      env: { PATH: `${rclone.folder}:${process.env['PATH'] ?? ''}`, DAV_PASSWORD: 'another password' },
+    })
+    const planned = await wrong.agentctl(['plan', other.manifest, '--json'])
+    expect(planned.code).toBe(3)
+    expect((JSON.parse(planned.stdout) as PlanRecord).problems).toMatchObject([
+      { code: 'sync_auth', severity: 'error', subject: 'out', at: { line: 7 } },
+    ])
+    await wrong.kill('SIGTERM')
+
     const { home, manifest } = makeBox(server.url)
     const agent = await startAgent({
       home,
