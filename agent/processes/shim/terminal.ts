@@ -1,6 +1,7 @@
 import { closeSync, constants, fchownSync, openSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import type * as NodePty from 'node-pty'
+import { createReadAhead } from './read-ahead.ts'
 import type { ShimSpec } from './records.ts'
 
 /** The job's process and, where there is one, its terminal. */
@@ -14,6 +15,7 @@ export type Terminal = {
 }
 
 export type TerminalEvents = {
+  /** The bytes are only lent: the next output overwrites them. */
   readonly onOutput: (bytes: Buffer) => void
   /** Called once, after the last output. */
   readonly onExit: (exitCode: number | null, signal: string | null) => void
@@ -51,9 +53,10 @@ const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Te
     ...spec.user,
   })
   const slave = holdSlave(terminal, spec.user)
+  const withMore = createReadAhead(masterOf(terminal))
   // Without an encoding these are buffers, whatever the types of node-pty say.
   terminal.onData((data: string | Buffer) =>
-    events.onOutput(Buffer.isBuffer(data) ? data : Buffer.from(data)),
+    events.onOutput(withMore(Buffer.isBuffer(data) ? data : Buffer.from(data))),
   )
   terminal.onExit(({ exitCode, signal }) => {
     if (slave !== undefined) closeSync(slave)
@@ -68,6 +71,10 @@ const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Te
     resize: (columns, rows) => terminal.resize(columns, rows),
   }
 }
+
+/** node-pty knows its descriptor but does not type it. */
+const masterOf = (terminal: NodePty.IPty): number | undefined =>
+  'fd' in terminal && typeof terminal.fd === 'number' ? terminal.fd : undefined
 
 /** node-pty knows the slave's name but does not type it. Never throws: the process runs already. */
 const holdSlave = (terminal: NodePty.IPty, user: ShimSpec['user']): number | undefined => {

@@ -85,6 +85,20 @@ test('T8: a job that ignores every request is killed at the deadline, and the re
   expect(processes.row('job')).toMatchObject({ state: 'stopped', signal: 'SIGKILL' })
 })
 
+test('a job that never stops writing can be attached to and stopped meanwhile', async () => {
+  const home = makeHome()
+  const { processes } = startRoom(home)
+  await processes.apply([planCommand('job', ['yes', 'x'.repeat(5_000)], impatient)], { signal })
+  const terminal = await processes.terminal('job', { signal })
+  for await (const { bytes } of terminal.output) {
+    expect(bytes.length).toBeGreaterThan(0)
+    break
+  }
+  terminal.close()
+  expect(await processes.stop('job', { signal })).toBe('stopped')
+  expect(livingProcesses(home, 'job')).toEqual([])
+})
+
 test('the first signal of a stop is the one the manifest names', async () => {
   const { processes } = startRoom(makeHome())
   const command = [
