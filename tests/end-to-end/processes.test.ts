@@ -1,119 +1,18 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../agent/platform/clock.ts'
-import { findProgram } from '../../agent/platform/commands.ts'
 import { openDatabase } from '../../agent/platform/database.ts'
 import { planProcess } from '../../agent/processes/planned-process.ts'
 import { createProcesses } from '../../agent/processes/processes.ts'
-import type { ProcessRow, StatusRecord } from '../../shared/contract/records.ts'
 import { ProcessSpec } from '../../shared/manifest/schema.ts'
-import { makeHome, removeHome, repositoryFile, runProgram } from '../support/agent-process.ts'
-import { rawRequest } from '../support/raw-request.ts'
+import { makeHome, removeHome, repositoryFile } from '../support/agent-process.ts'
+import { DIST, makeBox, until } from '../support/built-box.ts'
 
 /* What outlives the agent, with the programs as they are released. */
 
-const ROOT = join(import.meta.dirname, '..', '..')
-const DIST = join(ROOT, 'dist')
 const SEARCH_PATH = process.env['PATH'] ?? ''
-const TICKER = join(ROOT, 'tests/fixtures/bin/ticker')
-
-/** A home, and how to ask the agent in it; `undefined` while nobody answers. */
-const makeBox = () => {
-  const home = makeHome()
-  onTestFinished(() => removeHome(home))
-  const ask = async <T>(path: string): Promise<T | undefined> => {
-    try {
-      const token = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
-      const headers = { authorization: `Bearer ${token}` }
-      const { status, text } = await rawRequest(join(home, 'run/agent.sock'), path, { headers })
-      return status === 200 ? (JSON.parse(text) as T) : undefined
-    } catch {
-      return undefined
-    }
-  }
-  return {
-    home,
-    agentPid: async () => (await ask<StatusRecord>('/v1/status'))?.agent.pid,
-    row: async (name: string) => (await ask<{ process: ProcessRow }>(`/v1/processes/${name}`))?.process,
-    agentctl: (...args: readonly string[]) =>
-      runProgram([process.execPath, join(DIST, 'agentctl.js'), ...args], { env: { AGENT_HOME: home } }),
-    applyTicker: (env: Readonly<Record<string, string>> = {}) => {
-      const ticker = { kind: 'command', command: [TICKER], restart: 'always', env }
-      writeFileSync(
-        join(home, 'manifest.yaml'),
-        JSON.stringify({ version: 1, name: 'it', processes: { ticker } }),
-      )
-      return runProgram([process.execPath, join(DIST, 'agentctl.js'), 'apply', join(home, 'manifest.yaml')], {
-        env: { AGENT_HOME: home },
-      })
-    },
-  }
-}
-
-const until = async <T>(look: () => Promise<T | undefined | false>): Promise<T> => {
-  for (;;) {
-    const found = await look()
-    if (found !== undefined && found !== false) return found
-    await delay(50)
-  }
-}
-
-/** Every number that the ticker printed, in order. */
-const numbersIn = (text: string): readonly number[] =>
-  text
-    .split(/\r?\n/)
-    .filter((line) => /^\d+$/.test(line))
-    .map(Number)
-
-const supervisord = findProgram('supervisord', SEARCH_PATH)
-
-test.skipIf(supervisord === undefined)(
-  'T1: 25 SIGKILLs of agentd under supervisord: the process keeps its pid, its output has no gap (skipped without supervisord)',
-  async () => {
-    const { home, agentPid, row, applyTicker, agentctl } = makeBox()
-    const shipped = repositoryFile('systemd/agentd.supervisord.conf')
-    const program = shipped
-      .replace(/^command=.*$/m, `command=${process.execPath} ${join(DIST, 'agentd.js')} --home ${home}`)
-      .replace(/^environment=.*$/m, `environment=HOME="${home}"`)
-      .replace(/^stderr_logfile=.*$/m, `stderr_logfile=${join(home, 'agentd.log')}`)
-    // It would take a second kill within a second for a failed start, and wait longer each time.
-    const config = `[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=${join(home, 'supervisord.pid')}\n${program}\nstartsecs=0\n`
-    writeFileSync(join(home, 'supervisord.conf'), config)
-    const daemon = spawn(supervisord ?? '', ['-n', '-c', join(home, 'supervisord.conf')], {
-      stdio: 'ignore',
-      env: { PATH: SEARCH_PATH },
-    })
-    const gone = new Promise((resolve) => daemon.once('exit', resolve))
-    onTestFinished(async () => {
-      daemon.kill('SIGTERM')
-      await gone
-    })
-    let agent = await until(agentPid)
-    expect((await applyTicker()).code).toBe(0)
-    const { pid } = await until(() => row('ticker'))
-    for (let kills = 0; kills < 25; kills += 1) {
-      process.kill(agent, 'SIGKILL')
-      const before = agent
-      agent = await until(async () => {
-        const now = await agentPid()
-        return now !== before && now
-      })
-      // Its row is what the last agent left until it has been adopted.
-      const adopted = await until(async () => {
-        const now = await row('ticker')
-        return now?.state === 'running' && now
-      })
-      expect(adopted).toMatchObject({ pid, restarts: 0, problem: null })
-    }
-    expect((await agentctl('stop', 'ticker')).code).toBe(0)
-    const numbers = numbersIn((await agentctl('logs', 'ticker')).stdout)
-    expect(numbers.length).toBeGreaterThan(100)
-    expect(numbers).toEqual(numbers.map((_, index) => index))
-  },
-)
 
 test('T5: 200 runs that print 200 KB and exit lose no byte', async () => {
   const home = makeHome()
@@ -155,7 +54,7 @@ test('T11: the shim of one release goes on under the agent of the next, when the
   const release = (version: string): string => {
     const folder = join(home, 'releases', version)
     cpSync(DIST, join(folder, 'dist'), { recursive: true })
-    symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
+    symlinkSync(join(DIST, '../node_modules'), join(folder, 'node_modules'))
     const agentd = join(folder, 'dist/agentd.js')
     const { version: own } = JSON.parse(repositoryFile('package.json')) as { version: string }
     writeFileSync(
