@@ -2,7 +2,8 @@ import { readSync } from 'node:fs'
 
 /** What the kernel gives out of a terminal at most in one read, but for one byte that it may keep back. */
 const FULL_READ_BYTES = 4_095
-const BUFFER_BYTES = 64 * 1024
+/** A millisecond of work: few turns of the loop, and nobody at the socket waits for long. */
+const BUFFER_BYTES = 256 * 1024
 
 /**
  * A terminal's output comes in pieces of 4 KB, and node returns to its poll after each of them: 300 MB were 75,000 turns
@@ -19,16 +20,16 @@ export const createReadAhead = (master: number | undefined): ((piece: Buffer) =>
     let length = piece.copy(buffer)
     let last = length
     while (last >= FULL_READ_BYTES && length < BUFFER_BYTES) {
-      last = readSome(master, buffer.subarray(length))
+      last = readSome(master, buffer, length)
       length += last
     }
     return buffer.subarray(0, length)
   }
 }
 
-const readSome = (master: number, into: Buffer): number => {
+const readSome = (master: number, into: Buffer, at: number): number => {
   try {
-    return readSync(master, into)
+    return readSync(master, into, at, into.length - at, null)
   } catch {
     // Nothing there yet, or the terminal was hung up: node's own reading meets the same and deals with it.
     return 0
