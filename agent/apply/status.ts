@@ -37,7 +37,10 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     .map((row) =>
       problemFrom(new AgentError('sync_late', `the sync ${row.name} is late: ${lastSuccess(row)}`), row.name),
     )
-  const badProcess = parts.processes.some((row) => UNHEALTHY_PROCESS_STATES.includes(row.state))
+  // One that runs and was not proven ready, after a restart for instance, is not well either.
+  const badProcess = parts.processes.some(
+    ({ state, problem }) => UNHEALTHY_PROCESS_STATES.includes(state) || problem?.severity === 'error',
+  )
   const problems = [
     ...parts.problems,
     ...(run?.problems ?? []),
