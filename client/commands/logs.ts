@@ -5,6 +5,7 @@ import { argument, flagOption, followUntilInterrupted, textOption } from '../com
 import { connectionError } from '../connection.ts'
 import { isPassing } from '../event-stream.ts'
 import { createLineReader } from '../output/lines.ts'
+import { cleanOutput } from '../output/text.ts'
 import { backoffMs, sleep } from '../wait.ts'
 
 export const logs: Command = {
@@ -77,33 +78,30 @@ const tailOption = (call: Call): string | undefined => {
 
 const createSink = (call: Call, follow: boolean): Sink => {
   const { output } = call
+  const raw = flagOption(call, 'raw')
+  const all: string[] = []
+  const fresh: string[] = []
   let begun = false
-  if (flagOption(call, 'raw') && !output.json)
-    return {
-      write: (bytes) => {
-        begun = true
-        return output.raw(bytes)
-      },
-      end: () => Promise.resolve(EXIT.done),
-      begun: () => begun,
-    }
-  const collected: string[] = []
-  const reader = createLineReader((line) => {
-    if (!output.json) output.line(line)
-    else if (follow) output.document({ line })
-    else collected.push(line)
-  })
+  const reader = createLineReader((line) => fresh.push(raw ? line : cleanOutput(line)))
+  const show = async (): Promise<void> => {
+    const lines = fresh.splice(0)
+    if (!output.json && lines.length > 0) await output.raw(`${lines.join('\n')}\n`)
+    else if (follow) for (const line of lines) output.document({ line })
+    else all.push(...lines)
+  }
   return {
     begun: () => begun,
     write: (bytes) => {
       begun = true
+      if (raw && !output.json) return output.raw(bytes)
       reader.write(bytes)
-      return Promise.resolve()
+      return show()
     },
-    end: () => {
+    end: async () => {
       reader.end()
-      if (output.json && !follow) output.document({ lines: collected })
-      return Promise.resolve(EXIT.done)
+      await show()
+      if (output.json && !follow) output.document({ lines: all })
+      return EXIT.done
     },
   }
 }

@@ -14,8 +14,8 @@ const action = (name: 'start' | 'stop' | 'restart', summary: string): Command =>
     const answer = await (await call.api()).actOn(argument(call, 0), name)
     if (call.output.json) call.output.document(answer)
     const { process, result } = answer
-    // “stopped, now stopped” would say it twice.
-    const now = process.state === result ? [] : [', now ', stateText(process.state)]
+    // “already stopped, now stopped” would say it twice.
+    const now = result.endsWith(process.state) ? [] : [', now ', stateText(process.state)]
     call.output.line(bold(process.name), `: ${result.replaceAll('_', ' ')}`, ...now)
     return EXIT.done
   },

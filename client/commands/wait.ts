@@ -24,10 +24,15 @@ export const wait: Command = {
     const row = await waitForEnd(argument(call, 0), call)
     const { exitCode, signal } = row
     if (call.output.json) call.output.document({ process: row })
-    const how = signal === null ? `with status ${exitCode ?? 'unknown'}` : `by ${signal}`
-    call.output.line(bold(row.name), ': ', stateText(row.state), `, ended ${how}`)
+    call.output.line(bold(row.name), ': ', stateText(row.state), `, ${howItEnded(row)}`)
     return exitCode === 0 && signal === null ? EXIT.done : EXIT.failed
   },
+}
+
+const howItEnded = ({ startedAt, exitCode, signal }: ProcessRow): string => {
+  if (startedAt === null) return 'it was never started'
+  if (signal !== null) return `ended by ${signal}`
+  return exitCode === null ? 'nobody knows how it ended' : `ended with status ${exitCode}`
 }
 
 const waitForEnd = async (name: string, call: Call): Promise<ProcessRow> => {

@@ -35,8 +35,11 @@ const CONTROLS = /[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u200e\u200f\u202a-\u2
 /* eslint-enable no-control-regex */
 
 /** One line of harmless text: escape sequences, control characters and direction overrides are gone. */
-export const cleanText = (text: string): string =>
-  text
+export const cleanText = (text: string): string => cleanOutput(text).replace(/\t+/g, ' ')
+
+/** A line that a program printed, made harmless the same way; the tabs between its columns stay. */
+export const cleanOutput = (line: string): string =>
+  line
     .replace(ESCAPES, '')
     .replace(CONTROLS, '')
-    .replace(/[\r\n\t\v\f\u2028\u2029]+/g, ' ')
+    .replace(/[\r\n\v\f\u2028\u2029]+/g, ' ')

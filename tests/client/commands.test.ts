@@ -247,6 +247,9 @@ describe('exit statuses and errors', () => {
     expect((await agentctl('wait', 'prepare')).code).toBe(EXIT.done)
     box.records.processes = box.records.processes.map((row) => ({ ...row, state: 'failed', exitCode: 3 }))
     expect((await agentctl('wait', 'prepare')).code).toBe(EXIT.failed)
+    box.records.processes = box.records.processes.map((row) => ({ ...row, startedAt: null, exitCode: null }))
+    const never = await agentctl('wait', 'prepare')
+    expect(never).toMatchObject({ code: EXIT.failed, stdout: 'prepare: failed, it was never started\n' })
   })
 })
 
@@ -336,6 +339,18 @@ describe('output', () => {
     expect((await agentctl('logs', 'comfyui')).stdout).toBe('one\n 90 %\nred\n')
     expect((await agentctl('logs', 'comfyui', '--raw')).stdout).toBe(box.records.logs)
     expect((await agentctl('logs', 'comfyui', '--tail', '1')).stdout).toBe('red\n')
+  })
+
+  test('T45: lines of logs --json are as clean as those for people, and only --raw keeps what a terminal obeys', async () => {
+    await startBox()
+    box.records.logs = 'a\tb\u001b]52;c;aGk=\u0007\n\u001b[31mred\u001b[0m'
+    expect((await agentctl('logs', 'comfyui')).stdout).toBe('a\tb\nred\n')
+    const lines = async (...args: readonly string[]): Promise<unknown> =>
+      JSON.parse((await agentctl('logs', 'comfyui', '--json', ...args)).stdout)
+    expect(await lines()).toEqual({ lines: ['a\tb', 'red'] })
+    expect(await lines('--raw')).toEqual({
+      lines: ['a\tb\u001b]52;c;aGk=\u0007', '\u001b[31mred\u001b[0m'],
+    })
   })
 
   test.each([
