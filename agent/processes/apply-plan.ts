@@ -168,6 +168,7 @@ const dependencyProblem = (
   processProblem('process_failed', {
     name,
     message: `${name} was not started, because ${dependency.other}, which it depends on, is ${dependency.state}${dependency.state === 'running' ? ' and not ready' : ''}`,
+    hint: `Correct ${dependency.other}, then apply again: agentctl logs ${dependency.other}.`,
   })
 
 /** Dependencies that can never be met: on nothing in the plan, or on each other in a circle. */

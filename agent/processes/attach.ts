@@ -48,8 +48,7 @@ export const attachToJob = async (
       close()
     },
   })
-  if (result.kind !== 'connected')
-    throw new AgentError('terminal_unavailable', `${name} has no terminal: its shim is ${result.kind}`)
+  if (result.kind !== 'connected') throw noTerminal(name, `has no terminal: its shim is ${result.kind}`)
   const { connection } = result
   const close = (): void => {
     options.signal.removeEventListener('abort', close)
@@ -59,8 +58,10 @@ export const attachToJob = async (
   }
   if (connection.hello.terminal === 'none') {
     close()
-    const cause = connection.hello.terminalProblem ?? 'unknown cause'
-    throw new AgentError('terminal_unavailable', `${name} has no terminal, only a log: ${cause}`)
+    throw noTerminal(
+      name,
+      `has no terminal, only a log: ${connection.hello.terminalProblem ?? 'unknown cause'}`,
+    )
   }
   options.signal.addEventListener('abort', close, { once: true })
   const fromOffset = Math.max(0, options.fromOffset ?? logEnd(options.folder) - REPLAY_BYTES)
@@ -75,6 +76,12 @@ export const attachToJob = async (
     closed: closed.promise,
   }
 }
+
+/** Why nobody can be attached to a process, and what can be read instead. */
+export const noTerminal = (name: string, why: string): AgentError =>
+  new AgentError('terminal_unavailable', `${name} ${why}`, {
+    hint: `Read its output instead: agentctl logs ${name}.`,
+  })
 
 const createChunkQueue = () => {
   const waiting: LogChunk[] = []

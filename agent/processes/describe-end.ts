@@ -25,13 +25,19 @@ type ProcessCode =
 /** A problem of a process, with the hint of its code. */
 export const processProblem = (
   code: ProcessCode,
-  options: { readonly name: string; readonly message: string; readonly severity?: Problem['severity'] },
+  options: {
+    readonly name: string
+    readonly message: string
+    readonly severity?: Problem['severity']
+    /** What to do where the hint of the code would mislead. */
+    readonly hint?: string
+  },
 ): Problem => ({
   code,
   severity: options.severity ?? 'error',
   subject: options.name,
   message: options.message,
-  hint: ERROR_CODES[code].hint.replace('PROCESS', options.name),
+  hint: options.hint ?? ERROR_CODES[code].hint.replace('PROCESS', options.name),
 })
 
 /** A job that ended by itself and not well, with the end of its output: that is where the cause stands. */

@@ -73,7 +73,8 @@ export const createProcessTable = (deps: ProcessesDeps) => {
     /** @throws AgentError not_found */
     get: (name: string): ManagedProcess => {
       const managed = table.get(name)
-      if (managed === undefined) throw new AgentError('not_found', `there is no process ${name}`)
+      if (managed === undefined)
+        throw new AgentError('not_found', `there is no process ${name}`, { hint: 'agentctl ps lists them.' })
       return managed
     },
     enter,

@@ -9,7 +9,7 @@ import { judgeActivity } from './activity.ts'
 import type { ProcessOutcome } from './apply-plan.ts'
 import { applyPlan } from './apply-plan.ts'
 import type { Attachment } from './attach.ts'
-import { attachToJob } from './attach.ts'
+import { attachToJob, noTerminal } from './attach.ts'
 import { readJobSpec } from './job-records.ts'
 import { reportWorkflow } from './kinds/comfyui/prove-comfyui.ts'
 import type { ManagedProcess } from './managed-process.ts'
@@ -135,10 +135,8 @@ export const createProcesses = (deps: ProcessesDeps) => {
       const managed = table.get(name)
       const folder = folderOf(name)
       const spec = readJobSpec(folder)
-      if (spec === undefined || !managed.isAlive()) {
-        const why = `${name} has no terminal: it is ${managed.record().state}`
-        throw new AgentError('terminal_unavailable', why)
-      }
+      if (spec === undefined || !managed.isAlive())
+        throw noTerminal(name, `has no terminal: it is ${managed.record().state}`)
       const attachment = await attachToJob(spec, { ...options, folder })
       managed.visits.attached(attachment.closed)
       return attachment

@@ -103,6 +103,8 @@ const sinceMs = (since: string): number => {
   const age = parseDuration(since)
   const at = age === undefined ? Date.parse(since) : Date.now() - age
   if (Number.isNaN(at))
-    throw new AgentError('bad_request', `since: “${since}” is neither a time nor an age like 10m`)
+    throw new AgentError('bad_request', `since: “${since}” is neither a time nor an age`, {
+      hint: 'Write 10m, or 2026-01-31T12:00:00Z.',
+    })
   return at
 }

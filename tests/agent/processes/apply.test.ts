@@ -111,9 +111,11 @@ test('a failed dependency, an unknown one and a circle fail the process and name
   ]
   const outcomes = await processes.apply(plan, { signal })
   expect(outcomes.map(({ state }) => state)).toEqual(plan.map(() => 'failed'))
-  expect(outcomes[1]?.problem?.message).toBe(
-    'after was not started, because prepare, which it depends on, is failed',
-  )
+  expect(outcomes[1]?.problem).toMatchObject({
+    message: 'after was not started, because prepare, which it depends on, is failed',
+    // Its own output is empty: the cause stands in the other's.
+    hint: 'Correct prepare, then apply again: agentctl logs prepare.',
+  })
   expect(outcomes[2]?.problem?.message).toBe('lonely depends on nobody, and there is no such process')
   expect(outcomes[3]?.problem?.message).toContain('egg depends on itself')
 })
