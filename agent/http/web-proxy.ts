@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 import { request as httpRequest } from 'node:http'
-import type { Duplex } from 'node:stream'
 import { Readable } from 'node:stream'
+import { joinUpgrade } from '../../shared/web/join-upgrade.ts'
 import type { AcceptUpgrade } from './upgrade.ts'
 
 /**
@@ -62,45 +62,9 @@ export const proxyUpgrade =
       upgrade: 'websocket',
     }
     const outgoing = httpRequest({ ...upstream, headers, agent: false })
-    const fail = (): void => {
-      socket.end('HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n')
-    }
-    socket.once('close', () => outgoing.destroy())
-    if (socket.destroyed) outgoing.destroy()
-    outgoing.on('error', fail)
-    outgoing.on('response', (response) => {
-      response.resume()
-      fail()
-    })
-    outgoing.on('upgrade', (response, page, first) => {
-      const agreed = Object.entries(response.headers).filter(([name]) => name.startsWith('sec-websocket-'))
-      const lines = agreed.map(([name, value]) => `${name}: ${String(value)}`)
-      const answer = [
-        'HTTP/1.1 101 Switching Protocols',
-        'connection: Upgrade',
-        'upgrade: websocket',
-        ...lines,
-      ]
-      socket.write(`${answer.join('\r\n')}\r\n\r\n`)
-      socket.on('data', onUse)
-      join({ page, first }, { socket, head })
-    })
-    outgoing.end()
+    outgoing.once('upgrade', () => socket.on('data', onUse))
+    joinUpgrade(outgoing, { socket, head })
   }
-
-const join = (
-  { page, first }: { readonly page: Duplex; readonly first: Buffer },
-  { socket, head }: { readonly socket: Duplex; readonly head: Buffer },
-): void => {
-  page.on('error', () => socket.destroy())
-  socket.on('error', () => page.destroy())
-  page.once('close', () => socket.destroy())
-  socket.once('close', () => page.destroy())
-  if (first.length > 0) socket.write(first)
-  if (head.length > 0) page.write(head)
-  page.pipe(socket)
-  socket.pipe(page)
-}
 
 const requestHeaders = (
   headers: IncomingHttpHeaders,

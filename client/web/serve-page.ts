@@ -3,6 +3,7 @@ import { createServer, request as httpRequest } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { joinUpgrade } from '../../shared/web/join-upgrade.ts'
 import type { Api } from '../api.ts'
 import { processPath } from '../api.ts'
 import type { Way } from '../connection.ts'
@@ -143,27 +144,7 @@ const passUpgrade = (
     },
     createConnection: way.connect,
   })
-  const fail = (): void => {
-    socket.end('HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
-  }
-  socket.once('close', () => outgoing.destroy())
-  outgoing.on('error', fail)
-  outgoing.on('response', (response) => {
-    response.resume()
-    fail()
-  })
-  outgoing.on('upgrade', (response, page, first) => {
-    const lines = Object.entries(response.headers).map(([key, value]) => `${key}: ${String(value)}`)
-    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('\r\n')}\r\n\r\n`)
-    page.on('error', () => socket.destroy())
-    page.once('close', () => socket.destroy())
-    socket.once('close', () => page.destroy())
-    if (first.length > 0) socket.write(first)
-    if (head.length > 0) page.write(head)
-    page.pipe(socket)
-    socket.pipe(page)
-  })
-  outgoing.end()
+  joinUpgrade(outgoing, { socket, head })
 }
 
 const headersFor = (headers: IncomingHttpHeaders, way: Way): IncomingHttpHeaders => ({
