@@ -2,7 +2,7 @@ import { readSync } from 'node:fs'
 
 /** What the kernel gives out of a terminal at most in one read, but for one byte that it may keep back. */
 const FULL_READ_BYTES = 4_095
-/** A millisecond of work: few turns of the loop, and nobody at the socket waits for long. */
+/** Some milliseconds of a flood: few turns of the loop, and nobody at the socket waits for long. */
 const BUFFER_BYTES = 256 * 1024
 
 /**
