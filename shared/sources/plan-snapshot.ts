@@ -6,6 +6,7 @@ import { isWanted } from './match-names.ts'
 import { isPickleName } from './model-names.ts'
 import { parseRepository } from './check-repository-access.ts'
 import { formatSource, parseSource, type RepoType } from './parse-source.ts'
+import { resolveSource } from './resolve-source.ts'
 import type { ResolveContext } from './resolved-source.ts'
 
 /** What a manifest wants of a repository. */
@@ -68,11 +69,8 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
   const subject = parseRepository(request.snapshot)
   const asking = { ...context, subject }
   const api = `${context.endpoints.hf}/api/${subject.repoType}s/${subject.repo}`
-  const commit = /^[0-9a-f]{40}$/.test(subject.revision)
-    ? subject.revision
-    : read(Revision, (await askHub(`${api}/revision/${encodeURIComponent(subject.revision)}`, asking)).json)
-        .sha
-  await checkHub(`${api}/auth-check`, asking)
+  const commit = /^[0-9a-f]{40}$/.test(subject.revision) ? subject.revision : await findCommit(api, asking)
+  const access = await orUnknown(checkHub(`${api}/auth-check`, asking))
 
   const files = (await listFiles(`${api}/tree/${commit}?recursive=true`, asking)).flatMap((entry) => {
     if (entry.type !== 'file' || !isWanted(entry.path, request)) return []
@@ -82,6 +80,8 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
     throw new AgentError('source_not_found', `${request.snapshot} has no file that is wanted`, {
       hint: 'Check include and exclude.',
     })
+  // Without that question a file itself tells whether it may be read.
+  if (access === 'unknown' && files[0] !== undefined) await resolveSource(files[0].source, context)
   const { snapshot, include, exclude } = request
   return {
     request: { snapshot, include, exclude },
@@ -93,6 +93,30 @@ export const planSnapshot = async (request: SnapshotRequest, context: ResolveCon
     files,
     sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
     pickles: files.map((file) => file.path).filter(isPickleName),
+  }
+}
+
+const findCommit = async (
+  api: string,
+  asking: ResolveContext & { readonly subject: HubSubject },
+): Promise<string> => {
+  const { revision } = asking.subject
+  const asked = await orUnknown(askHub(`${api}/revision/${encodeURIComponent(revision)}`, asking))
+  if (asked !== 'unknown') return read(Revision, asked.json).sha
+  if (revision !== 'main')
+    throw new AgentError('revision_not_found', `${api} does not tell what ${revision} is`, {
+      hint: 'Give the commit itself, of 40 digits.',
+    })
+  return read(Revision, (await askHub(api, asking)).json).sha
+}
+
+/** A mirror knows some of the hub's questions only; to the others it says 404 without the hub's own reason. */
+const orUnknown = async <T>(asked: Promise<T>): Promise<T | 'unknown'> => {
+  try {
+    return await asked
+  } catch (error) {
+    if (error instanceof AgentError && error.code === 'source_not_found') return 'unknown'
+    throw error
   }
 }
 

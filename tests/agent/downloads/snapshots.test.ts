@@ -53,6 +53,23 @@ test('a snapshot is listed page by page, filtered, and pinned to its commit', as
   expect(all.snapshot.pickles).toEqual(['old.bin'])
 })
 
+test('a mirror that does not know every question of the hub gives the same snapshot', async () => {
+  await using bench = await start({ unknownQuestions: ['revision', 'auth-check'] })
+  expect((await bench.plan()).snapshot).toMatchObject({ to: `hf://${repo}@${COMMIT}`, commit: COMMIT })
+  await expect(bench.plan({ ...wanted, snapshot: `hf://${repo}@v1` })).rejects.toMatchObject({
+    code: 'revision_not_found',
+  })
+})
+
+test('a mirror that cannot tell who may read is not believed: a file of the repository is asked', async () => {
+  await using bench = await start({
+    files: FILES.map((file) => ({ ...file, gated: true })),
+    hfToken: STRANGER_TOKEN,
+    unknownQuestions: ['auth-check'],
+  })
+  await expect(bench.plan()).rejects.toMatchObject({ code: 'gated' })
+})
+
 test('case 44: a gated repository is refused before a byte of it is fetched', async () => {
   await using bench = await start({
     files: FILES.map((file, index) => ({ ...file, gated: index === 4 })),

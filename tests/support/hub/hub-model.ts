@@ -54,6 +54,8 @@ export type HubOptions = {
   /** Tokens the hubs accept, and the one whose account accepted every gate. */
   readonly tokens?: readonly string[]
   readonly acceptedTokens?: readonly string[]
+  /** Questions of the hub's API that are not known, as with some mirrors: `revision`, `auth-check`. */
+  readonly unknownQuestions?: readonly string[]
   readonly port?: number
 }
 
@@ -61,6 +63,7 @@ export type HubState = {
   readonly files: readonly ServedFile[]
   readonly tokens: readonly string[]
   readonly acceptedTokens: readonly string[]
+  readonly unknownQuestions: readonly string[]
   readonly urls: { hub: string; cdn: string; mirror: string; civitai: string }
   nextId: number
 }

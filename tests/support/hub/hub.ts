@@ -30,6 +30,7 @@ export const startHub = async (options: HubOptions) => {
     files,
     tokens: options.tokens ?? [GOOD_TOKEN, STRANGER_TOKEN],
     acceptedTokens: options.acceptedTokens ?? [GOOD_TOKEN],
+    unknownQuestions: options.unknownQuestions ?? [],
     urls: { hub: '', cdn: '', mirror: '', civitai: '' },
     nextId: 1,
   }

@@ -30,6 +30,14 @@ export const answerHubApi = (
     refuse(valid ? 404 : 401, 'RepoNotFound', 'Repository not found')
     return
   }
+  if (question === undefined) {
+    json({ id: repo, sha: COMMIT })
+    return
+  }
+  if (state.unknownQuestions.includes(question)) {
+    refuse(404, undefined, 'Sorry, we can not find the page.')
+    return
+  }
   if (question === 'auth-check') {
     if (files.some((file) => file.gated) && !(valid && state.acceptedTokens.includes(token)))
       refuse(valid ? 403 : 401, 'GatedRepo', `Access to model ${repo} is restricted.`)
