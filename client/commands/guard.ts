@@ -31,7 +31,7 @@ export const guard: Command = {
     )
     return followUntilInterrupted(call, () =>
       guardBoxes({
-        call,
+        call: { ...call, signal: call.longSignal },
         leaseMs,
         everyMs,
         report: ({ box, level, message }) => {

@@ -140,6 +140,14 @@ test('help of a command that does not exist names it', async () => {
   })
 })
 
+test('guard ends when --timeout has passed, as everything that goes on for ever', async () => {
+  const { code, stderr } = await runAgentctl(['guard', '--timeout', '300ms'], {
+    env: { HOME: '/nonexistent' },
+  })
+  expect(stderr).toContain('error: the 0.3 s of --timeout have passed')
+  expect(code).toBe(EXIT.deadline)
+})
+
 describe('exit statuses and errors', () => {
   test.each(ONE_CODE_PER_STATUS)(
     'an agent that answers $name gives its exit status and two lines',
