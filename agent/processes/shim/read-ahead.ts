@@ -8,7 +8,8 @@ const BUFFER_BYTES = 256 * 1024
 /**
  * A terminal's output comes in pieces of 4 KB, and node returns to its poll after each of them: 300 MB were 75,000 turns
  * of the event loop and as many writes of the log, which slowed the process by a fifth. So after a full piece, what else
- * is there is read at once. Never more than one buffer: a process that floods its terminal must not shut out a stop.
+ * is there is read at once. Never more than one buffer: a process that floods its terminal must not shut out a stop, and
+ * a shim that is killed loses what it read in one turn at the most, because it waits for nothing before it writes.
  * @param master descriptor of the terminal, which does not block; undefined: there is nothing to read ahead from
  * @returns the piece and what followed it, in a buffer that the next call overwrites
  */
