@@ -67,7 +67,9 @@ describe('agentctl for a laptop', () => {
   )
 
   test('the package holds the programs, and neither maps nor releases', async () => {
-    const { stdout } = await runProgram(['npm', 'pack', '--dry-run', '--json'], { cwd: root })
+    const { stdout } = await runProgram(['npm', 'pack', '--ignore-scripts', '--dry-run', '--json'], {
+      cwd: root,
+    })
     const [packed] = JSON.parse(stdout) as [{ files: { path: string }[] }]
     const paths = packed.files.map(({ path }) => path)
     expect(paths).toEqual(
