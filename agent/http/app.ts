@@ -51,8 +51,10 @@ export const createApp = (
   app.use('/v1/*', limitStreams())
   // The page of a process may take what it likes; it is passed on as it comes.
   app.use('/v1/*', limitBody(isWebPath))
+  app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer' })
   app.doc31('/v1/openapi.json', {
     openapi: '3.1.0',
+    security: [{ token: [] }],
     info: { title: 'gpu-agent', version: box.version, description: 'The API of agentd.' },
   })
   return app

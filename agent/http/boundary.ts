@@ -14,12 +14,24 @@ export const answerError =
     // The framework's own refusals (a body that is no JSON) are the client's to correct.
     const known =
       error instanceof HTTPException && error.status < 500
-        ? new AgentError('bad_request', error.message, { cause: error })
+        ? refusalOf(error)
         : fileError(stateFailure(error, stateFolder), 'the box')
-    if (known instanceof AgentError) return c.json(errorBody(known), statusOf(known))
+    if (known instanceof AgentError) {
+      // A 401 names the scheme that would do (RFC 9110).
+      if (known.code === 'unauthorized') c.header('www-authenticate', 'Bearer')
+      return c.json(errorBody(known), statusOf(known))
+    }
     log.error('a request failed unexpectedly', { path: c.req.path, error: error.stack ?? error.message })
     return c.json(errorBody(new AgentError('internal', `the agent failed: ${error.message}`)), 500)
   }
+
+const refusalOf = (error: HTTPException): AgentError =>
+  error.status === 415
+    ? new AgentError('bad_request', 'the body is not said to be JSON', {
+        hint: 'Send Content-Type: application/json.',
+        cause: error,
+      })
+    : new AgentError('bad_request', error.message, { cause: error })
 
 export const errorBody = (error: AgentError): ErrorBody => ({
   error: {

@@ -42,7 +42,9 @@ export const checkRequest: MiddlewareHandler<GateEnv> = async (c, next) => {
     })
   const site = headers['sec-fetch-site']?.join() ?? 'none'
   if (headers['origin'] || headers['referer'] || site !== 'none')
-    throw new AgentError('forbidden', 'requests from web pages are refused')
+    throw new AgentError('forbidden', 'requests from web pages are refused', {
+      hint: 'Ask without Origin, Referer and Sec-Fetch-Site; agentctl open shows the page of a process.',
+    })
   if ((headers['content-encoding']?.join() ?? 'identity') !== 'identity')
     throw new AgentError('bad_request', 'compressed bodies are not taken')
   await next()

@@ -88,7 +88,10 @@ export const createTokens = (deps: {
     list: () => db.prepare<[], Row>('SELECT * FROM tokens ORDER BY created_at').all().map(toRow),
     revoke: (id) => {
       const { changes } = db.prepare('DELETE FROM tokens WHERE id = ?').run(id)
-      if (changes === 0) throw new AgentError('not_found', `there is no token ${id}`)
+      if (changes === 0)
+        throw new AgentError('not_found', `there is no token ${id}`, {
+          hint: 'agentctl token ls lists their ids.',
+        })
       deps.report({ type: 'token.revoked', subject: id })
     },
   }

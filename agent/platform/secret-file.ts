@@ -44,7 +44,9 @@ export const openSecretFile = (path: string): SecretFile => {
     remove: (name) => {
       const secrets = read()
       if (!secrets.delete(name))
-        throw new AgentError('not_found', `there is no secret ${name} in the box's own file`)
+        throw new AgentError('not_found', `there is no secret ${name} in the box's own file`, {
+          hint: 'agentctl secret ls lists their names.',
+        })
       write(secrets)
     },
   }

@@ -115,6 +115,10 @@ test('the API describes itself in OpenAPI 3.1, every route with its answers', as
     paths: Record<string, Record<string, { summary?: string; responses: Record<string, unknown> }>>
   }
   expect(api.openapi).toBe('3.1.0')
+  expect(api).toMatchObject({
+    security: [{ token: [] }],
+    components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+  })
   const operations = Object.values(api.paths).flatMap((path) => Object.values(path))
   expect(operations.length).toBeGreaterThan(15)
   for (const operation of operations) {

@@ -7,7 +7,7 @@ import { createRouter, json, jsonBody, route } from './router.ts'
 const Answer = z.object({ budget: BudgetRow })
 const positive = z.number().positive().max(1e6).exactOptional()
 /** One of the two. */
-const Extension = z.object({ hours: positive, usd: positive })
+const Extension = z.strictObject({ hours: positive, usd: positive })
 
 const HOUR_MS = 3_600_000
 

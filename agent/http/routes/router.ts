@@ -15,7 +15,7 @@ export const createRouter = () =>
       const [issue] = result.error.issues
       throw new AgentError(
         'bad_request',
-        `${issue?.path.join('.') ?? 'the request'}: ${issue?.message ?? 'is not valid'}`,
+        `${issue?.path.join('.') || 'the request'}: ${issue?.message ?? 'is not valid'}`,
       )
     },
   })

@@ -20,7 +20,7 @@ export const secretRoutes = (box: Box) =>
         method: 'put',
         path: '/secrets/{name}',
         summary: 'Give the box a secret; it counts at once',
-        request: { params: Named, body: jsonBody(z.object({ value: z.string() })) },
+        request: { params: Named, body: jsonBody(z.strictObject({ value: z.string() })) },
         responses: { 200: json(z.object({ secret: Named }), 'Its name') },
       }),
       (c) => {

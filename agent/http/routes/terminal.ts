@@ -7,7 +7,7 @@ import { createRouter, json, jsonBody, route } from './router.ts'
 
 const Name = z.object({ name: z.string() })
 const From = z.object({ from: z.coerce.number().int().nonnegative().exactOptional() })
-const Command = z.object({ command: z.array(z.string().max(131_072)).min(1).max(4096) })
+const Command = z.strictObject({ command: z.array(z.string().max(131_072)).min(1).max(4096) })
 
 /** What runs code of the caller's choosing: terminals and one-off processes, for admin alone. */
 export const terminalRoutes = (box: Box) =>

@@ -6,8 +6,13 @@ import type { Box } from '../box.ts'
 import type { Connections } from '../connections.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
-const NewToken = z.object({
-  name: z.string().min(1).max(100),
+/** Strict: a misspelt `expiresAt` must not make a token for ever. */
+const NewToken = z.strictObject({
+  name: z
+    .string()
+    .min(1)
+    .max(100)
+    .regex(/^\P{C}*$/u, 'has control characters'),
   scope: z.enum(SCOPES),
   expiresAt: z.iso.datetime().nullable().default(null).describe('until when it counts; null for ever'),
 })

@@ -99,6 +99,29 @@ describe('tokens', () => {
     },
   )
 
+  test.each([
+    {
+      what: 'a misspelt expiry',
+      token: { name: 'x', scope: 'read', expires: '2999-01-01T00:00:00Z' },
+      says: 'expires',
+    },
+    { what: 'a name that would move the cursor', token: { name: 'x\u001b[2J', scope: 'read' }, says: 'name' },
+  ])('$what makes no token', async ({ token, says }) => {
+    const { status, text } = await post('/v1/tokens', JSON.stringify(token))
+    expect(status).toBe(400)
+    expect(text).toContain(says)
+    expect((await tokenRows()).filter(({ name }) => name.startsWith('x'))).toEqual([])
+  })
+
+  test('what is refused says what would do', async () => {
+    const bare = await ask('/v1/status')
+    expect(bare.headers['www-authenticate']).toBe('Bearer')
+    const page = await ask('/v1/status', { headers: { ...bearer(), origin: 'https://example.com' } })
+    expect(page.text).toContain('Ask without Origin')
+    const plain = await post('/v1/plan', '{}', { 'content-type': 'text/plain' })
+    expect(plain.text).toContain('Send Content-Type: application/json.')
+  })
+
   test('a use is on record, and token ls shows until when a token counts', async () => {
     const made = await agent.agentctl(['token', 'create', 'dash', '--expires', '30d', '--json'])
     const { token } = JSON.parse(made.stdout) as { token: TokenRow & { token: string } }
@@ -280,10 +303,11 @@ describe('T41: too much of everything', () => {
   })
 
   test('keys that reach into prototypes change nothing', async () => {
-    const body =
-      '{"name":"x","scope":"read","__proto__":{"scope":"admin"},"constructor":{"prototype":{"a":1}}}'
-    const answer = JSON.parse((await post('/v1/tokens', body)).text) as TokenRow
-    expect(answer.scope).toBe('read')
+    const reaching = '"__proto__":{"scope":"admin"},"constructor":{"prototype":{"scope":"admin"}}'
+    const { status } = await post('/v1/tokens', `{"name":"reaching",${reaching}}`)
+    expect(status).toBe(400)
+    expect((await tokenRows()).filter(({ name }) => name === 'reaching')).toEqual([])
+    expect((await post('/v1/tokens', '{"name":"after"}')).status).toBe(400)
   })
 
   test('32 streams are open at once and no more, and one that ends makes room', async () => {
