@@ -35,7 +35,7 @@ const Created = z.object({
  * @throws AgentError unreachable when no agent runs, unauthorized
  */
 export const pair = async (
-  wanted: { readonly scope: Scope; readonly name: string },
+  { scope, name }: { readonly scope: Scope; readonly name: string },
   config: Pick<AgentConfig, 'sockets' | 'stateFolder'>,
 ): Promise<Pairing> => {
   const socketPath = config.sockets[0] ?? ''
@@ -43,12 +43,12 @@ export const pair = async (
   const ask = <T>(method: string, path: string, schema: z.ZodType<T>, body?: unknown) =>
     askAgent({ socketPath, token, method, path, body }, schema)
   const { agent } = await ask('GET', '/v1/status', StatusRecord)
-  const created = await ask('POST', '/v1/tokens', Created, wanted)
+  const created = await ask('POST', '/v1/tokens', Created, { scope, name })
   return {
     agentId: agent.id,
     tokenId: created.id,
     token: created.token,
-    scope: wanted.scope,
+    scope,
     spkiPin: created.tls?.spkiPin ?? null,
     version: agent.version,
     tlsPort: created.tls?.ports[0] ?? null,
