@@ -10,6 +10,8 @@ import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 export type FetchDeps = {
   readonly api: Api
   readonly signal: AbortSignal
+  /** Memory for the chunk. */
+  readonly take: (bytes: number) => Buffer
   /** Bytes as they arrive; negative when what arrived of a chunk is thrown away. */
   readonly onBytes: (bytes: number) => void
   /** Told when the box is away and the transfer waits for it. */
@@ -34,17 +36,19 @@ export const fetchChunk = async (
   { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
   deps: FetchDeps,
 ): Promise<Uint8Array> => {
+  const bytes = deps.take(chunk.end - chunk.start + 1)
   let heardMs = performance.now()
   let wrong = 0
   for (let attempt = 1; ; attempt += 1) {
     let arrived = 0
     try {
-      return await fetchOnce({ checkpoint, file, chunk }, deps, (bytes) => {
-        arrived += bytes
+      await fetchOnce({ checkpoint, file, chunk, into: bytes }, deps, (count) => {
+        arrived += count
         heardMs = performance.now()
         attempt = 1
-        deps.onBytes(bytes)
+        deps.onBytes(count)
       })
+      return bytes
     } catch (error) {
       deps.onBytes(-arrived)
       const known = connectionError(error, deps.signal, deps.api.label)
@@ -60,10 +64,15 @@ export const fetchChunk = async (
 }
 
 const fetchOnce = async (
-  { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
+  {
+    checkpoint,
+    file,
+    chunk,
+    into,
+  }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk; into: Buffer },
   { api, signal }: FetchDeps,
   onBytes: (bytes: number) => void,
-): Promise<Uint8Array> => {
+): Promise<void> => {
   const stall = new AbortController()
   const timer = setTimeout(() => {
     stall.abort(new AgentError('unreachable', `no bytes of ${file.path} came for ${STALL_MS / 1000} s`))
@@ -75,22 +84,20 @@ const fetchOnce = async (
     const ask = { name, sync, digest, path: file.path, etag, start: chunk.start, end: chunk.end }
     const reply = await api.openCheckpointFile(ask, ended)
     checkHead(reply, { etag, file, chunk })
-    const bytes = Buffer.allocUnsafe(chunk.end - chunk.start + 1)
     let offset = 0
     for await (const piece of reply.body) {
       const part = piece as Buffer
-      if (offset + part.byteLength > bytes.byteLength) {
+      if (offset + part.byteLength > into.byteLength) {
         reply.body.destroy()
         throw refused(file, 'more bytes than were asked for')
       }
-      part.copy(bytes, offset)
+      part.copy(into, offset)
       offset += part.byteLength
       onBytes(part.byteLength)
       timer.refresh()
     }
-    if (offset !== bytes.byteLength)
-      throw new AgentError('unreachable', `${file.path}: ${offset} of ${bytes.byteLength} bytes came`)
-    return bytes
+    if (offset !== into.byteLength)
+      throw new AgentError('unreachable', `${file.path}: ${offset} of ${into.byteLength} bytes came`)
   } catch (error) {
     throw connectionError(error, ended, api.label)
   } finally {

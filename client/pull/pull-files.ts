@@ -7,6 +7,8 @@ import { chunksOf } from '../../shared/contract/chunks.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import type { ChunkBuffers } from './chunk-buffers.ts'
+import { createChunkBuffers } from './chunk-buffers.ts'
 import { fetchChunk } from './fetch-chunk.ts'
 import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
@@ -42,12 +44,13 @@ export const pullFiles = async (checkpoint: Checkpoint, deps: PullFilesDeps): Pr
   const signal = AbortSignal.any([deps.signal, failed.signal])
   const connections = pLimit(CONNECTIONS)
   const files = pLimit(FILES_AT_ONCE)
+  const buffers = createChunkBuffers()
   const results = await Promise.allSettled(
     checkpoint.files.map((file) =>
       files(async () => {
         signal.throwIfAborted()
         try {
-          await pullFile({ checkpoint, file }, { ...deps, signal, connections })
+          await pullFile({ checkpoint, file }, { ...deps, signal, connections, buffers })
         } catch (error) {
           failed.abort(error)
           throw error
@@ -59,7 +62,10 @@ export const pullFiles = async (checkpoint: Checkpoint, deps: PullFilesDeps): Pr
   if (results.some(({ status }) => status === 'rejected')) throw failed.signal.reason
 }
 
-type PullFileDeps = PullFilesDeps & { readonly connections: <T>(work: () => Promise<T>) => Promise<T> }
+type PullFileDeps = PullFilesDeps & {
+  readonly connections: <T>(work: () => Promise<T>) => Promise<T>
+  readonly buffers: ChunkBuffers
+}
 type OneFile = { readonly checkpoint: Checkpoint; readonly file: CheckpointFile }
 
 const pullFile = async (one: OneFile, deps: PullFileDeps): Promise<void> => {
@@ -107,8 +113,8 @@ const fetchMissing = async (
   handle: FileHandle,
   deps: PullFileDeps & { readonly chunks: readonly Chunk[] },
 ): Promise<string> => {
-  const { api, signal, journal, meter, onWaiting, chunks } = deps
-  const running = createRunningHash()
+  const { api, signal, journal, meter, onWaiting, chunks, buffers } = deps
+  const running = createRunningHash(buffers)
   const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
   const bytesHere = chunks
     .filter(({ index }) => here.has(index))
@@ -121,7 +127,8 @@ const fetchMissing = async (
       .filter(({ index }) => !here.has(index))
       .map((chunk) =>
         deps.connections(async () => {
-          const bytes = await fetchChunk({ checkpoint, file, chunk }, { api, signal, onBytes, onWaiting })
+          const one = { checkpoint, file, chunk }
+          const bytes = await fetchChunk(one, { api, signal, take: buffers.take, onBytes, onWaiting })
           await writeAll(handle, bytes, chunk.start)
           journal.add(file, chunk, bytes)
           running.add(chunk, bytes)
