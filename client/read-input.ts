@@ -10,7 +10,7 @@ const MAX_LENGTH = 64 * 1024
  * @throws AgentError usage when there is none, interrupted
  */
 export const readSecretInput = async (what: string, output: Output): Promise<string> => {
-  const text = process.stdin.isTTY ? await readHidden(what, output) : await readAll()
+  const text = process.stdin.isTTY ? await readHidden(what, output) : await readStandardInput(MAX_LENGTH)
   const secret = text.replace(/\r?\n$/, '')
   if (secret === '')
     throw new AgentError('usage', `${what} is expected on standard input`, {
@@ -19,12 +19,13 @@ export const readSecretInput = async (what: string, output: Output): Promise<str
   return secret
 }
 
-const readAll = async (): Promise<string> => {
+/** Everything that standard input gives. @throws AgentError usage where that is too much */
+export const readStandardInput = async (maxLength: number): Promise<string> => {
   let text = ''
-  for await (const chunk of process.stdin) {
+  for await (const chunk of process.stdin.setEncoding('utf8')) {
     text += String(chunk)
-    if (text.length > MAX_LENGTH)
-      throw new AgentError('usage', `standard input has more than ${MAX_LENGTH} characters`)
+    if (text.length > maxLength)
+      throw new AgentError('usage', `standard input has more than ${maxLength} characters`)
   }
   return text
 }

@@ -39,7 +39,7 @@ export const manifestImport: Command = {
   ],
   run: async (call) => {
     const file = argument(call, 0)
-    const { manifest: text } = await readManifestText(file)
+    const { manifest: text, file: shown } = await readManifestText(file)
     const { importManifest } = await import('../../shared/manifest/import/import-manifest.ts')
     const {
       manifest,
@@ -52,7 +52,7 @@ export const manifestImport: Command = {
     if (call.output.json) call.output.document({ manifest, text: yaml, leftBehind })
     else await call.output.raw(yaml)
     for (const { line, what, why } of leftBehind) {
-      const place = line === null ? file : `${file}:${line}`
+      const place = line === null ? shown : `${shown}:${line}`
       call.output.note(`${place}: `, yellow('not carried over'), `: ${what}: ${why}`)
     }
     return EXIT.done

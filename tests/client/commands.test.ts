@@ -79,6 +79,19 @@ describe('what is printed for people', () => {
     await expect(stdout).toMatchFileSnapshot(golden('plan'))
   })
 
+  test('a manifest is read from standard input where it is called -', async () => {
+    await startBox()
+    const given = { env: box.env, input: 'version: 1\nname: demo\n' }
+    expect((await runAgentctl(['plan', '-'], given)).code).toBe(0)
+    expect(box.requests.some(({ method, url }) => method === 'POST' && url === '/v1/plan')).toBe(true)
+    const wrong = await runAgentctl(['manifest', 'check', '-'], {
+      ...given,
+      input: 'version: 1\nnam: demo\n',
+    })
+    expect(wrong.code).toBe(EXIT.refused)
+    expect(wrong.stderr).toMatch(/^error: standard input:2:1: unknown key “nam”/)
+  })
+
   test('plan with errors groups them by what repairs them, with file, line and column, and exits with 3', async () => {
     await startBox()
     const at = (line: number) => ({ file: 'demo.yaml', line, column: 5 })
