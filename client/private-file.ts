@@ -5,9 +5,11 @@ import { AgentError } from '../shared/contract/errors.ts'
 import type { Environment } from './command.ts'
 import { errnoOf } from './exit.ts'
 
-/** The client's own folder: `$XDG_CONFIG_HOME/gpu-agent`, or `~/.config/gpu-agent`. */
+/** The client's own folder: `$XDG_CONFIG_HOME/gpu-agent`, or `~/.config/gpu-agent`. Windows has USERPROFILE for HOME. */
 export const configFolder = (environment: Environment): string => {
-  const base = environment['XDG_CONFIG_HOME'] || join(environment['HOME'] ?? '/', '.config')
+  const base =
+    environment['XDG_CONFIG_HOME'] ||
+    join(environment['HOME'] ?? environment['USERPROFILE'] ?? '/', '.config')
   return join(base, 'gpu-agent')
 }
 

@@ -48,8 +48,18 @@ const runtimeFolder = (environment: Environment): string => {
   return isUsable ? folder : `/tmp/gpu-agent-${process.getuid?.() ?? 'user'}`
 }
 
-/** Makes the folders. In /tmp somebody else may have made ours first. @throws AgentError io_error */
-export const makePlaces = async ({ folder, knownHosts }: TunnelPlaces): Promise<void> => {
+/**
+ * Makes the folders. In /tmp somebody else may have made ours first.
+ * @throws AgentError io_error; unreachable on Windows, whose ssh keeps no connection open for the next command
+ */
+export const makePlaces = async (
+  { folder, knownHosts }: TunnelPlaces,
+  platform: NodeJS.Platform = process.platform,
+): Promise<void> => {
+  if (platform === 'win32')
+    throw new AgentError('unreachable', 'the ssh of Windows has no connections that several commands share', {
+      hint: 'Run agentctl in WSL, or reach the box over TLS: docs/connect.md.',
+    })
   await mkdir(join(knownHosts, '..'), { recursive: true, mode: 0o700 })
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const stats = await lstat(folder)

@@ -200,6 +200,22 @@ describe('what starts the agent at boot', () => {
     },
   )
 
+  test.skipIf(noAnalyze !== undefined)(
+    `systemd reads every line that hardens the unit (${noAnalyze ?? 'systemd-analyze'})`,
+    async () => {
+      const unit = join(root, 'systemd/agentd.service')
+      const asked = ['--offline=true', '--json=short', '--no-pager', unit]
+      const { stdout, stderr } = await runProgram(['systemd-analyze', 'security', ...asked])
+      const seen = JSON.parse(stdout) as { json_field: string; set: boolean | null }[]
+      const hardening = [
+        ...['NoNewPrivileges', 'ProtectKernelTunables', 'ProtectKernelLogs', 'ProtectControlGroups'],
+        ...['ProtectHostname', 'RestrictRealtime', 'LockPersonality'],
+      ]
+      for (const name of hardening)
+        expect(seen, stderr).toContainEqual(expect.objectContaining({ json_field: name, set: true }))
+    },
+  )
+
   test('onstart.sh starts the agent again when it crashes, and not when it was asked to stop', async () => {
     const home = makeHome()
     const env = { AGENT_HOME: home, AGENT_LOG: join(home, 'log'), HOME: home }
