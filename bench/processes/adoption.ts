@@ -13,7 +13,8 @@ export const measureAdoption = async (kills: number): Promise<readonly number[]>
   let agent = await start()
   const row = async (): Promise<ProcessRow | undefined> => {
     const { stdout } = await agent.agentctl(['status', '--json'])
-    return (JSON.parse(stdout) as StatusRecord).processes[0]
+    // An agent that answers may still be about to adopt.
+    return (JSON.parse(stdout) as Partial<StatusRecord>).processes?.[0]
   }
   try {
     const manifest = join(home, 'manifest.yaml')
