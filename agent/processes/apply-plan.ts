@@ -79,11 +79,19 @@ export const applyPlan = async (
     }
   }
 
+  /** A job that ran when its turn came may have failed since, while others were waited for. */
+  const latest = (outcome: ProcessOutcome): ProcessOutcome => {
+    const planned = others.get(outcome.name)
+    if (planned === undefined || outcome.state !== 'running' || outcome.problem !== null) return outcome
+    const { state, problem } = context.processOf(planned).record()
+    return { ...outcome, state, problem }
+  }
+
   const settled = await Promise.allSettled(plan.map(bringOne))
   context.signal.throwIfAborted()
   return settled.map((one) => {
     if (one.status === 'rejected') throw one.reason
-    return withFallback(one.value, plan)
+    return withFallback(latest(one.value), plan)
   })
 }
 

@@ -42,7 +42,8 @@ test('incident B7: the gated guardrail model does not block a run, because its v
 
 test('incident B10: prompts that could not be generated are never replaced silently', async () => {
   const { working_dir, command } = makeCosmos(join(home, 'cosmos'), '2.5', {
-    'make_prompts.py': 'raise SystemExit("the language model did not answer")',
+    // A model takes its time: by then the step counts as running.
+    'make_prompts.py': 'import time; time.sleep(3); raise SystemExit("the language model did not answer")',
     'spare.json': '["another scene"]',
   })
   const spec = { working_dir, command: [...command, '-i', '{variants}', '-o', 'out'] }

@@ -94,7 +94,7 @@ test('a process starts when the one it depends on has ended with 0 or is ready',
   const outcomes = await applied
   expect(outcomes.map(({ name, state }) => [name, state])).toEqual([
     ['last', 'exited'],
-    ['prepare', 'running'],
+    ['prepare', 'exited'],
     ['server', 'ready'],
   ])
   expect(await readAll(processes, 'last')).toBe('prepared\r\n')
