@@ -25,7 +25,7 @@ const TIMEOUT_MS = 30_000
  * Proves before a run that a sync's remote takes files with these credentials, by a real listing and by a small file
  * that is written and read back; nothing is deleted, which keys may lack. A destination that does not exist yet is fine
  * where it comes to exist by being written to, so on a disk and in a bucket, but not when the bucket is missing. On a
- * disk nothing is written.
+ * disk of this box nothing is written (docs/decisions/0006-a-plan-writes-on-remotes-alone.md).
  * @returns the problem, or null
  */
 export const checkRemote = async (
@@ -64,6 +64,7 @@ const checkAccess = async (
     environment: passedEnvironment(context.environment),
     stallMs: context.timeoutMs ?? TIMEOUT_MS,
   })
+  if (remote.type === 'local') return checkFolder(planned)
   await checkListing(rclone, { remote, to: planned.to, signal: context.signal })
   await checkWriting(rclone, { ...context, remote, to: planned.to })
 }

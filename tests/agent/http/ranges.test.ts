@@ -62,3 +62,23 @@ test('an empty file is answered, with and without a range', async () => {
   expect(await ask({}, '')).toMatchObject({ status: 200, text: '' })
   expect(await ask({ range: 'bytes=0-' }, '')).toMatchObject({ status: 416, range: 'bytes */0' })
 })
+
+test('a file that becomes shorter while it is sent ends in an error, and its handle is closed', async () => {
+  const path = join(folder, 'file')
+  writeFileSync(path, TEXT)
+  const handle = await open(path)
+  const answer = await answerFile({ handle, sizeBytes: 20, etag: '"sha256-abc"' }, new Headers())
+  await expect(answer.text()).rejects.toThrow('shorter')
+  expect(handle.fd).toBe(-1)
+})
+
+test('a body that nobody reads to its end closes its file', async () => {
+  const path = join(folder, 'file')
+  writeFileSync(path, Buffer.alloc(8 * 2 ** 20))
+  const handle = await open(path)
+  const { body } = await answerFile({ handle, sizeBytes: 8 * 2 ** 20, etag: '"sha256-abc"' }, new Headers())
+  const reader = body?.getReader()
+  await reader?.read()
+  await reader?.cancel()
+  expect(handle.fd).toBe(-1)
+})

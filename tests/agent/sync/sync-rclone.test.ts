@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { checkRemote } from '../../../agent/sync/check-remote.ts'
@@ -109,6 +109,22 @@ describe.skipIf(skipped)(title, () => {
     expect(await dav.check(dav.remote())).toBeNull()
     const written = readdirSync(dav.box.remote, { recursive: true, withFileTypes: true })
     expect(written.filter((entry) => entry.isFile()).map(({ name }) => name)).toEqual(['may-write'])
+  })
+
+  test('a remote of rclone that is a disk of this box is looked at, not written to', async () => {
+    await using dav = await createWebdavBox()
+    const to = join(dav.home, 'not-yet/run-1')
+    const local = { name: 'disk', type: 'local', options: {} }
+    const context = {
+      temporaryFolder: dav.temporaryFolder,
+      environment: {},
+      signal: AbortSignal.timeout(9_000),
+      searchPath: `${skipped ? '' : rclone.folder}:/usr/bin:/bin`,
+    }
+    expect(await checkRemote(dav.box.plan({}, { remote: local, to }), context)).toBeNull()
+    expect(existsSync(join(dav.home, 'not-yet'))).toBe(false)
+    const inside = await checkRemote(dav.box.plan({}, { remote: local, to: dav.box.path }), context)
+    expect(inside).toMatchObject({ code: 'sync_config' })
   })
 
   test('incident B6: credentials that may read and not write are found at plan time', async () => {
