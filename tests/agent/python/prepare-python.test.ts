@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { PythonPlan } from '../../../agent/python/plan-python.ts'
@@ -289,7 +289,7 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
     async () => {
       const folder = join(world.folder, 'small')
       mkdirSync(folder)
-      expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder]).status).toBe(0)
+      expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', folder]).status).toBe(0)
       try {
         makeWheel({ name: 'large', version: '1.0', files: { 'large/__init__.py': '' } }, world.index)
         const context = { ...world.context, folder }
@@ -301,6 +301,9 @@ describe.skipIf(missing !== undefined)(`an install into the overlay (${missing ?
         )
         const plan = await world.plan(install('large>=2'), { folder })
         const env = world.digest(envOf(plan))
+        // When it was planned there was room: something else took it, so that the wheel fits and its content does not.
+        const { bavail, bsize } = statfsSync(folder)
+        writeFileSync(join(folder, 'else'), Buffer.alloc(bavail * bsize - 4_000_000))
         await expect(preparePython(plan, context)).rejects.toMatchObject({ code: 'disk_full' })
         expect(world.digest(envOf(plan))).toBe(env)
         expect(python(plan, '-c', 'import large; print(large.__file__)').status).toBe(0)
