@@ -6,10 +6,12 @@ import { tableLines } from './table.ts'
 import { bold, dim, yellow } from './text.ts'
 
 /** What a plan would change, what that costs, and what could not be checked. */
-export const showPlan = ({ changes, estimate, unchecked }: PlanRecord, output: Output): void => {
+export const showPlan = ({ problems, changes, estimate, unchecked }: PlanRecord, output: Output): void => {
   const { downloads, python, processes, later, left } = changes
   const changed = [...downloads, ...processes].some((change) => change.action !== 'keep') || python.length > 0
-  if (!changed) output.line('nothing would change')
+  // Where the plan is refused nothing changes either, and to say so would sound as if all were well.
+  const isRefused = problems.some(({ severity }) => severity === 'error')
+  if (!changed && !isRefused) output.line('nothing would change')
   const tables = [
     tableLines(
       ['DOWNLOAD', 'ACTION', 'SIZE', 'SOURCE'],

@@ -126,6 +126,21 @@ describe('what is printed for people', () => {
     await expect(stderr).toMatchFileSnapshot(golden('plan-errors'))
   })
 
+  test('a plan that is refused does not say that nothing would change', async () => {
+    await startBox()
+    const none = {
+      downloads: [],
+      python: [],
+      processes: [],
+      later: [],
+      left: { files: [], packages: [] },
+    }
+    box.records.plan = aPlan({ changes: none, unchecked: [] })
+    expect((await agentctl('plan', writeManifest())).stdout).toBe('nothing would change\n')
+    box.records.plan = aPlan({ changes: none, unchecked: [], problems: [problem({ code: 'gated' })] })
+    expect(await agentctl('plan', writeManifest())).toMatchObject({ code: EXIT.refused, stdout: '' })
+  })
+
   test('help groups the commands and lists the exit statuses', async () => {
     await startBox()
     const { code, stdout } = await agentctl('--help')
