@@ -1,19 +1,9 @@
-import {
-  constants,
-  copyFile,
-  link,
-  mkdir,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  utimes,
-  writeFile,
-} from 'node:fs/promises'
+import { constants, copyFile, link, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
+import { makeFolders } from '../../shared/make-folders.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 
 /*
@@ -41,7 +31,7 @@ export const takeClaim = async (path: string): Promise<HeldClaim | undefined> =>
   const claim = claimPath(path)
   const own = `${claim}.${randomBytes(4).toString('hex')}`
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolders(dirname(path))
     await writeFile(own, JSON.stringify(describeSelf()), { flag: 'wx' })
     try {
       // A link appears whole and only once, on network file systems too.

@@ -1,6 +1,7 @@
-import { mkdir, readFile, readlink, rename, stat, symlink } from 'node:fs/promises'
+import { readFile, readlink, rename, stat, symlink } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
 import { basename, dirname, join, relative } from 'node:path'
+import { makeFolders } from '../../shared/make-folders.ts'
 import type { Snapshot, SnapshotFile } from '../../shared/sources/plan-snapshot.ts'
 import { atomicWrite, fileError, joinInside, refuseSymlinks } from '../platform/files.ts'
 import type { PlannedFile } from './planned-file.ts'
@@ -103,7 +104,7 @@ const linkFile = async (planned: PlannedSnapshot, file: SnapshotFile): Promise<v
   const target = linkTarget(planned, file)
   await refuseSymlinks(hubFolder(planned), dirname(path))
   if ((await readlink(path).catch(() => undefined)) === target) return
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolders(dirname(path))
   // Whatever lies there is replaced in one step: readers see the old or the new.
   const temporary = `${path}.${randomBytes(4).toString('hex')}`
   await symlink(target, temporary)

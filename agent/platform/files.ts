@@ -4,6 +4,7 @@ import { lstat, mkdir, open, readdir, rm, statfs } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join } from 'node:path'
 import type { ErrorCode } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 
 const TEMPORARY = /^\.(.+)\.[0-9a-f]{12}\.tmp$/
 
@@ -151,7 +152,7 @@ export const openInside = async (
   const name = parts.pop()
   if (name === undefined)
     throw new AgentError('unsafe_path', `the path ${JSON.stringify(path)} does not lie in ${root}`)
-  await mkdir(root, { recursive: true })
+  await makeFolders(root)
   let folder = await open(root, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     for (const part of parts) {
@@ -188,22 +189,12 @@ const openFolder = async (path: string): Promise<FileHandle> => {
 /** Makes a folder of the agent's own, readable by its user alone. */
 export const makePrivateFolder = async (path: string): Promise<void> => {
   try {
-    await makeFolders(path)
+    await makeFolders(path, { mode: 0o700 })
     const probe = join(path, `.probe.${randomHex()}.tmp`)
     await (await open(probe, 'wx', 0o600)).close()
     await rm(probe)
   } catch (error) {
     throw new AgentError('home_unusable', `cannot write in ${path}: ${errorText(error)}`, { cause: error })
-  }
-}
-
-/** Node's recursive mkdir never returns where a folder cannot be made and says so with ENOENT (/proc does). */
-const makeFolders = async (path: string): Promise<void> => {
-  const existing = await nearestExisting(path)
-  let current = existing
-  for (const part of path.slice(existing.length).split('/').filter(Boolean)) {
-    current = join(current, part)
-    await mkdir(current, { mode: 0o700 })
   }
 }
 

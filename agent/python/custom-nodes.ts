@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError, ERROR_CODES, problemFrom } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import type { CustomNode } from '../../shared/manifest/schema.ts'
 import { nodeFolderName } from '../../shared/sources/ask-git.ts'
 import type { CommandResult } from '../platform/commands.ts'
@@ -37,7 +38,7 @@ export const cloneCustomNodes = async (
   context: CloneContext,
 ): Promise<readonly Problem[]> => {
   const problems: Problem[] = []
-  await mkdir(context.folder, { recursive: true })
+  await makeFolders(context.folder)
   for (const node of nodes) {
     const name = nodeFolderName(node.git)
     try {

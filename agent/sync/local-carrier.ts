@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
-import { access, link, lstat, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { access, link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import { errnoOf, fileError, joinInside, refuseSymlinks, syncFolder } from '../platform/files.ts'
 import type { Carrier, PutFile, RemoteFile } from './carrier.ts'
 import type { HashFile } from './file-hashes.ts'
@@ -66,7 +67,7 @@ export const createLocalCarrier = (root: string, context: { hashFile: HashFile; 
       options.signal.throwIfAborted()
       const target = joinInside(root, to)
       await refuseSymlinks(root, target)
-      await mkdir(dirname(target), { recursive: true })
+      await makeFolders(dirname(target))
       try {
         // The new version replaces the name, not the inode, so a second name keeps the old bytes.
         await link(joinInside(root, from), target)
@@ -128,7 +129,7 @@ const copyFile = async (
   to: string,
   options: { signal: AbortSignal; onBytes: (bytes: number) => void },
 ): Promise<void> => {
-  await mkdir(dirname(to), { recursive: true })
+  await makeFolders(dirname(to))
   const source = await open(from, 'r')
   try {
     const target = await open(to, 'wx')
@@ -176,7 +177,7 @@ const place = async (
   for (const { path } of ordered) {
     const target = joinInside(root, path)
     await refuseSymlinks(root, target)
-    await mkdir(dirname(target), { recursive: true })
+    await makeFolders(dirname(target))
     await rename(joinInside(stage, path), target)
     syncFolder(dirname(target))
   }

@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { AgentError, EXIT, problemFrom } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize, parseDuration } from '../../shared/contract/units.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted, textOption } from '../command.ts'
 import { asAgentError } from '../exit.ts'
@@ -57,7 +57,7 @@ const install = async (
 ): Promise<number> => {
   const { pullService } = await import('../pull/pull-service.ts')
   const { installService } = await import('../service/install-service.ts')
-  await mkdir(request.to, { recursive: true })
+  await makeFolders(request.to)
   const installed = await installService(await pullService(request, { call, every }), call.environment)
   const { path, refused } = installed
   if (call.output.json) call.output.document({ service: installed })

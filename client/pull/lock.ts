@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, open, readFile, rename, rm, link } from 'node:fs/promises'
+import { open, readFile, rename, rm, link } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import { errnoOf } from '../exit.ts'
 
 /**
@@ -10,7 +11,7 @@ import { errnoOf } from '../exit.ts'
  * @throws AgentError busy
  */
 export const takeLock = async (path: string): Promise<() => Promise<void>> => {
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolders(dirname(path))
   for (let attempt = 0; attempt < 3; attempt += 1) {
     if (await createLock(path)) return () => rm(path, { force: true })
     const owner = await readFile(path, 'utf8').catch(() => undefined)

@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { AgentError } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize } from '../../shared/contract/units.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import type { Api } from '../api.ts'
 import type { Output } from '../output/output.ts'
 import { asAgentError } from '../exit.ts'
@@ -74,7 +74,7 @@ const pullResolved = async (
   const pulled = { name, sync, digest, files: files.length, sizeBytes, path: target }
   if (proven === digest && (await exists(target))) return { ...pulled, unchanged: true, previous: null }
   output.note(`${name} of ${sync}: ${formatCount(files.length, 'file')}, ${formatSize(sizeBytes)}, ${digest}`)
-  await mkdir(dirname(target), { recursive: true })
+  await makeFolders(dirname(target))
   if (await isHere(checkpoint, target, signal)) return { ...pulled, unchanged: true, previous: null }
 
   const partial = `${target}.partial`
@@ -82,7 +82,7 @@ const pullResolved = async (
   try {
     const staging = join(partial, 'files')
     await checkSpace(checkpoint, staging)
-    await mkdir(staging, { recursive: true })
+    await makeFolders(staging)
     const journal = await openJournal(join(partial, 'journal.jsonl'))
     try {
       await transfer(checkpoint, { ...deps, journal, staging, earlier: target })

@@ -1,10 +1,11 @@
-import { constants, copyFile, mkdir, open } from 'node:fs/promises'
+import { constants, copyFile, open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import pLimit from 'p-limit'
 import type { Chunk } from '../../shared/contract/chunks.ts'
 import { chunksOf } from '../../shared/contract/chunks.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { makeFolders } from '../../shared/make-folders.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import type { ChunkBuffers } from './chunk-buffers.ts'
@@ -71,7 +72,7 @@ type OneFile = { readonly checkpoint: Checkpoint; readonly file: CheckpointFile 
 const pullFile = async (one: OneFile, deps: PullFileDeps): Promise<void> => {
   const { file } = one
   const path = joinInside(deps.staging, file.path)
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolders(dirname(path))
   if (await takeEarlier(file, path, deps)) return
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o644)
   try {

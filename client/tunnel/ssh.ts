@@ -89,6 +89,19 @@ export const runOnBox = (
     context,
   )
 
+/**
+ * ssh's own choices with AES-GCM first: it is in every processor of today, and costs half the time that ssh's own first
+ * choice takes. Spelt out, because `^` before a name came with OpenSSH 8.1.
+ */
+const CIPHERS = [
+  'aes128-gcm@openssh.com',
+  'aes256-gcm@openssh.com',
+  'chacha20-poly1305@openssh.com',
+  'aes128-ctr',
+  'aes192-ctr',
+  'aes256-ctr',
+]
+
 /** Options of every connection. */
 export const connectionOptions = ({ target, places }: SshContext): string[] => [
   '-T',
@@ -104,8 +117,7 @@ export const connectionOptions = ({ target, places }: SshContext): string[] => [
     UserKnownHostsFile: `"${places.knownHosts.replaceAll('%', '%%')}"`,
     GlobalKnownHostsFile: '/dev/null',
     HostKeyAlias: hostName(target),
-    // AES is in every processor of today: checkpoints come in half the time that ssh's own first choice takes.
-    Ciphers: '^aes128-gcm@openssh.com',
+    Ciphers: CIPHERS.join(','),
     HashKnownHosts: 'no',
     CheckHostIP: 'no',
     UpdateHostKeys: 'no',
