@@ -1,6 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { formatSize } from '../../shared/contract/units.ts'
 import type { GateEnv } from './gate.ts'
 
 const MANIFEST_BYTES = 5 * 2 ** 20
@@ -32,7 +33,7 @@ const limitBytes = (maxSize: number): MiddlewareHandler<GateEnv> =>
   bodyLimit({
     maxSize,
     onError: () => {
-      throw new AgentError('bad_request', `the body is larger than ${maxSize} bytes`)
+      throw new AgentError('body_too_large', `the body is larger than ${formatSize(maxSize)}`)
     },
   })
 

@@ -21,6 +21,11 @@ type CodeEntry = { readonly status: number; readonly exit: number; readonly hint
 export const ERROR_CODES = {
   // the request itself
   bad_request: { status: 400, exit: EXIT.usage, hint: 'See the API description at /v1/openapi.json.' },
+  body_too_large: {
+    status: 413,
+    exit: EXIT.refused,
+    hint: 'A manifest or a workflow may have 4 MiB, any other request 1 MiB.',
+  },
   usage: { status: 400, exit: EXIT.usage, hint: 'Run the command with --help.' },
   unauthorized: {
     status: 401,

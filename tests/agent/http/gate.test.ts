@@ -288,17 +288,21 @@ describe('T30: requests that no client of ours sends', () => {
 
 describe('T41: too much of everything', () => {
   test.each([
-    { what: '10 MB of JSON', body: () => JSON.stringify({ name: 'x'.repeat(10_000_000), scope: 'read' }) },
+    {
+      what: '10 MB of JSON',
+      body: () => JSON.stringify({ name: 'x'.repeat(10_000_000), scope: 'read' }),
+      status: 413,
+    },
     { what: 'JSON a million levels deep', body: () => '['.repeat(500_000) + ']'.repeat(500_000) },
     { what: 'JSON 65 levels deep', body: () => '['.repeat(65) + ']'.repeat(65) },
     { what: 'a list of 300,000 objects', body: () => `[${'{},'.repeat(300_000)}{}]` },
     { what: 'an unfinished string', body: () => '{"name":"\\' },
     { what: 'no JSON', body: () => '\u0000\u0001' },
     { what: 'a gzip bomb', body: () => gzipSync(Buffer.alloc(50_000_000)).toString('latin1') },
-  ])('$what is 400, and the agent goes on', async ({ body }) => {
+  ])('$what is refused, and the agent goes on', async ({ body, status = 400 }) => {
     const answer = await post('/v1/tokens', body()).catch((error: unknown) => error)
     // One that is much too long is cut off while it is being sent.
-    if (!(answer instanceof Error)) expect(answer).toMatchObject({ status: 400 })
+    if (!(answer instanceof Error)) expect(answer).toMatchObject({ status })
     expect((await ask('/v1/status', { headers: bearer() })).status).toBe(200)
   })
 
