@@ -30,20 +30,22 @@ export const sizePackages = async (
     plan.dists.map(async ({ name, sizeBytes, url }) => ({
       name,
       bytes: sizeBytes ?? (url === null ? null : await limit(() => askSize(url, context))),
+      isHere: url?.startsWith('file:') === true,
     })),
   )
-  const downloadBytes = sized.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
+  const packedBytes = sumOf(sized)
   const unknown = sized.filter(({ bytes }) => bytes === null).map(({ name }) => name)
   return {
-    downloadBytes,
+    // A wheel in a folder of the box takes room in the overlay, and no line.
+    downloadBytes: sumOf(sized.filter(({ isHere }) => !isHere)),
     needs:
-      downloadBytes === 0
+      packedBytes === 0
         ? []
         : [
             {
               to: 'python',
               path: context.rooms.homePath,
-              bytes: overlayBytes(downloadBytes),
+              bytes: overlayBytes(packedBytes),
               isOverlay: true,
             },
           ],
@@ -55,6 +57,9 @@ export const sizePackages = async (
     ],
   }
 }
+
+const sumOf = (sized: readonly { readonly bytes: number | null }[]): number =>
+  sized.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
 
 const askSize = async (
   url: string,
