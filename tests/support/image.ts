@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { findProgram } from '../../agent/platform/commands.ts'
@@ -39,9 +39,9 @@ export const buildImage = async (): Promise<Image> => {
   const storage = join(folder, 'storage.conf')
   writeFileSync(
     storage,
-    `[storage]\ndriver = "vfs"\ngraphroot = "${folder}/graph"\nrunroot = "${folder}/run"\n`,
+    `[storage]\ndriver = "${driver()}"\ngraphroot = "${folder}/graph"\nrunroot = "${folder}/run"\n`,
   )
-  /** Without an engine, a daemon and namespaces of its own: a chroot, and copies for layers. */
+  /** Without an engine, a daemon and namespaces of its own: in a chroot. */
   const buildah = async (...args: readonly string[]): Promise<string> => {
     const { code, stdout, stderr } = await runProgram(['buildah', ...args], {
       cwd: root,
@@ -104,6 +104,10 @@ export const buildImage = async (): Promise<Image> => {
     },
   }
 }
+
+/** Copies of whole trees for layers (vfs) take a minute more, and are for kernels that cannot do better. */
+const driver = (): string =>
+  /\toverlay$/m.test(readFileSync('/proc/filesystems', 'utf8')) ? 'overlay' : 'vfs'
 
 /** The image that the Dockerfile builds in, by its whole name. */
 const nodeImage = (): string => {
