@@ -86,9 +86,8 @@ export const terminalProblem = (name: string, cause: string | null): Problem =>
 /** The environment of a process is never on disk: until it is planned again, or adopted alive, it cannot be started. */
 export const unplanned = (name: string): AgentError =>
   new AgentError(
-    'process_failed',
+    'process_unplanned',
     `${name} cannot be started: agentd was restarted, and its environment is not known until the manifest is applied`,
-    { hint: 'Apply the manifest: agentctl apply MANIFEST.' },
   )
 
 /** `status 3`, `SIGKILL, because memory ran out`. */

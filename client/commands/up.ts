@@ -13,6 +13,7 @@ import { orDash } from '../output/rows.ts'
 import { bold, yellow } from '../output/text.ts'
 import type { RankedOffer } from '../rent/choose-offer.ts'
 import type { NewBox } from '../rent/rent-box.ts'
+import { sleep } from '../wait.ts'
 
 export const up: Command = {
   name: 'up',
@@ -142,12 +143,27 @@ const showOffers = (
   )
 }
 
-/** What `down` stopped stays stopped, also for a run. One that the box does not have any more has nothing to start. */
+/** A box that has just booted brings itself to its last manifest, which takes this long where everything is there. */
+const BOOT_RUN_MS = 300_000
+
+/**
+ * What `down` stopped stays stopped, also for a run. One that the box does not have any more has nothing to start; one whose
+ * environment the agent does not know yet is known when its own run after the boot has planned it.
+ */
 const startProcess = async (name: string, { api, call }: { api: Api; call: Call }): Promise<void> => {
   call.output.note(`starting ${name}, which agentctl down had stopped`)
-  await api.actOn(name, 'start').catch((error: unknown) => {
-    if (!(error instanceof AgentError) || error.code !== 'not_found') throw error
-  })
+  const until = performance.now() + BOOT_RUN_MS
+  for (;;) {
+    try {
+      await api.actOn(name, 'start')
+      return
+    } catch (error) {
+      const code = error instanceof AgentError ? error.code : undefined
+      if (code === 'not_found') return
+      if (code !== 'process_unplanned' || performance.now() > until) throw error
+      await sleep(1_000, call.longSignal)
+    }
+  }
 }
 
 /** @throws AgentError when the run fails */

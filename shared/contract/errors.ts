@@ -246,6 +246,11 @@ export const ERROR_CODES = {
   },
 
   // processes
+  process_unplanned: {
+    status: 409,
+    exit: EXIT.failed,
+    hint: 'Apply the manifest: agentctl apply MANIFEST.',
+  },
   process_failed: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
   process_not_ready: { status: 504, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
   workflow_invalid: { status: 422, exit: EXIT.failed, hint: 'Save the workflow again in ComfyUI.' },
