@@ -34,7 +34,7 @@ export const lostIndex = (
   )
   if (last === null) return undefined
   const asked = [
-    environment['PIP_INDEX_URL'] ?? 'https://pypi.org/simple',
+    environment['PIP_INDEX_URL'] ?? 'the one that pip asks by itself',
     environment['PIP_EXTRA_INDEX_URL'] ?? '',
   ]
   const why = /: ([^:]+?)['")]*$/.exec(last[1] ?? '')?.[1] ?? last[1] ?? ''
