@@ -90,7 +90,7 @@ test.each([
   ['not JSON', '{"manifest":', 'bad_request'],
   ['the wrong type', '{"manifest":5}', 'bad_request'],
   ['no body', '', 'bad_request'],
-  ['five megabytes', `{"manifest":"${'x'.repeat(5 * 2 ** 20)}"}`, 'bad_request'],
+  ['five megabytes', `{"manifest":"${'x'.repeat(5 * 2 ** 20)}"}`, 'body_too_large'],
   ['a manifest that is none', '{"manifest":"version: 2"}', 'invalid_manifest'],
 ])('a body with %s ends in a typed error', async (_what, body, code) => {
   const headers = { ...bearer(admin), 'content-type': 'application/json' }
