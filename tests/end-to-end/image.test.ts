@@ -45,8 +45,8 @@ describe.skipIf(noImage !== undefined)(`the image (${noImage ?? 'built with buil
       .toBe(0)
     expect((await box.run('cat', '/proc/1/comm')).stdout).toBe('tini\n')
 
-    copyFileSync(join(keys, 'user'), join(image.folder, 'root/user'))
-    const ssh = ['ssh', '-i', '/root/user', '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=accept-new']
+    copyFileSync(join(keys, 'user'), join(image.folder, 'tmp/user'))
+    const ssh = ['ssh', '-i', '/tmp/user', '-o', 'BatchMode=yes', '-o', 'StrictHostKeyChecking=accept-new']
     const { code, stdout, stderr } = await box.run(...ssh, 'root@127.0.0.1', 'agentctl', 'status', '--json')
     expect(code, stderr).toBe(0)
     expect((JSON.parse(stdout) as StatusRecord).agent.home).toBe('/var/lib/gpu-agent')
