@@ -53,11 +53,9 @@ const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Te
     ...spec.user,
   })
   const slave = holdSlave(terminal, spec.user)
-  const withMore = createReadAhead(masterOf(terminal))
+  const take = createReadAhead(masterOf(terminal), events.onOutput)
   // Without an encoding these are buffers, whatever the types of node-pty say.
-  terminal.onData((data: string | Buffer) =>
-    events.onOutput(withMore(Buffer.isBuffer(data) ? data : Buffer.from(data))),
-  )
+  terminal.onData((data: string | Buffer) => take(Buffer.isBuffer(data) ? data : Buffer.from(data)))
   terminal.onExit(({ exitCode, signal }) => {
     if (slave !== undefined) closeSync(slave)
     const name = signalName(signal ?? 0)
