@@ -38,8 +38,9 @@ export const createApp = (
     throw new AgentError('not_found', `there is no ${c.req.method} ${c.req.path}`)
   })
   app.use(async (c, next) => {
+    // Not on the Response: who sends a file writes to the connection itself.
+    c.env.outgoing?.setHeader('x-agent-version', box.version)
     await next()
-    c.header('x-agent-version', box.version)
   })
   app.use(checkRequest)
   app.get('/healthz', (c) => c.json({ status: 'ok', version: box.version }, 200))

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import type { Context, MiddlewareHandler } from 'hono'
 import { AgentError } from '../../shared/contract/errors.ts'
@@ -18,7 +18,12 @@ import type { UpgradeSlot } from './upgrade.ts'
  */
 
 /** What a route finds beside the request: node's own view of it, and where a request to upgrade leaves its acceptance. */
-export type GateBindings = { readonly incoming: IncomingMessage; readonly upgrade?: UpgradeSlot }
+export type GateBindings = {
+  readonly incoming: IncomingMessage
+  /** Not there where a request asks to upgrade. */
+  readonly outgoing?: ServerResponse
+  readonly upgrade?: UpgradeSlot
+}
 /** `scope`: what the route asks for, once it is known which route it is. */
 export type GateVariables = { readonly token: TokenRow; readonly scope?: Scope }
 export type GateEnv = { Bindings: GateBindings; Variables: GateVariables }

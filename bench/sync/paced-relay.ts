@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { Transform } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -28,17 +28,29 @@ export const startPacedRelay = async (
         else void delay(waitMs).then(() => done(null, chunk))
       },
     })
+  const sockets = new Set<Socket>()
   const server = createServer((client) => {
     const box = connect(toPort, '127.0.0.1')
     client.pipe(box)
     box.pipe(pace()).pipe(client)
-    for (const socket of [client, box])
-      socket.on('error', () => undefined).on('close', () => [client, box].forEach((one) => one.destroy()))
+    for (const socket of [client, box]) {
+      sockets.add(socket)
+      socket.on('error', () => undefined)
+      socket.on('close', () => {
+        sockets.delete(socket)
+        for (const one of [client, box]) one.destroy()
+      })
+    }
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {
     port: (server.address() as AddressInfo).port,
     bytes: () => bytes,
-    close: () => new Promise((resolve) => server.close(() => resolve())),
+    // The master of an ssh connection outlives its commands, and would be waited for.
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        for (const socket of sockets) socket.destroy()
+      }),
   }
 }

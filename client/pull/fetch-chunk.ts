@@ -91,9 +91,10 @@ const fetchOnce = async (
         reply.body.destroy()
         throw refused(file, 'more bytes than were asked for')
       }
-      part.copy(into, offset)
-      offset += part.byteLength
-      onBytes(part.byteLength)
+      const length = part.copy(into, offset)
+      offset += length
+      giveBack(part)
+      onBytes(length)
       timer.refresh()
     }
     if (offset !== into.byteLength)
@@ -103,6 +104,11 @@ const fetchOnce = async (
   } finally {
     clearTimeout(timer)
   }
+}
+
+/** Frees memory that nobody else has at once; the collector would come for it each time that 64 MB are there. */
+const giveBack = ({ buffer, byteLength }: Buffer): void => {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0)
 }
 
 /** Takes the answer only when it is exactly the range of exactly this file; its body is thrown away otherwise. */

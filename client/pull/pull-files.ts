@@ -122,6 +122,7 @@ const fetchMissing = async (
     .reduce((sum, chunk) => sum + lengthOf(chunk), 0)
   meter.reused(bytesHere, file.path)
   const onBytes = (bytes: number): void => meter.received(bytes, file.path)
+  const flush = createFlush(handle)
   // Settled, not all: no write may be under way when the handle is closed.
   const results = await Promise.allSettled(
     chunks
@@ -131,22 +132,59 @@ const fetchMissing = async (
           const one = { checkpoint, file, chunk }
           const bytes = await fetchChunk(one, { api, signal, take: buffers.take, onBytes, onWaiting })
           await writeAll(handle, bytes, chunk.start)
+          flush.wrote(bytes.byteLength)
           journal.add(file, chunk, bytes)
           running.add(chunk, bytes)
         }),
       ),
   )
+  await flush.end()
   for (const result of results) if (result.status === 'rejected') throw result.reason
   return running.finish(handle, { sizeBytes: file.sizeBytes, signal })
 }
 
+const FLUSH_BYTES = 2 ** 28
+
+/** Has the disk write while the bytes still arrive, so that nobody waits for gigabytes of it at the end. */
+const createFlush = (handle: FileHandle) => {
+  let unflushed = 0
+  let underWay: Promise<void> | undefined
+  const failures: unknown[] = []
+  return {
+    wrote: (bytes: number): void => {
+      unflushed += bytes
+      if (unflushed < FLUSH_BYTES || underWay !== undefined) return
+      unflushed = 0
+      underWay = handle
+        .datasync()
+        .catch((error: unknown) => failures.push(error))
+        .then(() => (underWay = undefined))
+    },
+    /**
+     * Waits for what is under way: the handle must not be closed under it. Throws what failed: the kernel says it once,
+     * and the flush at the end would know nothing of it.
+     */
+    end: async (): Promise<void> => {
+      await underWay
+      if (failures.length > 0) throw failures[0]
+    },
+  }
+}
+
 const lengthOf = ({ start, end }: Chunk): number => end - start + 1
+
+/**
+ * For one write of a whole chunk the kernel takes page cache in the largest pieces it has, which are never those that
+ * the processor still holds: 2 GB cost 5.5 s of a core so, and 1.5 s in pieces of 256 KB.
+ */
+const WRITE_BYTES = 2 ** 18
 
 /** A write may take less than it was given without an error; a nearly full disk does that. */
 const writeAll = async (handle: FileHandle, bytes: Uint8Array, start: number): Promise<void> => {
   let offset = 0
   while (offset < bytes.byteLength) {
-    const { bytesWritten } = await handle.write(bytes, offset, bytes.byteLength - offset, start + offset)
+    const length = Math.min(WRITE_BYTES, bytes.byteLength - offset)
+    const { bytesWritten } = await handle.write(bytes, offset, length, start + offset)
     offset += bytesWritten
   }
 }

@@ -1,3 +1,4 @@
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { z } from 'zod'
 import {
   CheckpointFiles,
@@ -6,8 +7,9 @@ import {
   FlushRecord,
   SyncRow,
 } from '../../../shared/contract/records.ts'
+import { AgentError } from '../../../shared/contract/errors.ts'
 import type { Box } from '../box.ts'
-import { answerFile } from '../ranges.ts'
+import { createFileSender } from '../send-file.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
 const Rows = z.object({ sync: z.array(SyncRow) })
@@ -17,8 +19,9 @@ const Name = z.object({ name: z.string() })
 /** A day. */
 const LONGEST_FLUSH_S = 86_400
 
-export const syncRoutes = (box: Box) =>
-  createRouter()
+export const syncRoutes = (box: Box) => {
+  const sendFile = createFileSender()
+  return createRouter()
     .openapi(
       route('read', {
         method: 'get',
@@ -109,6 +112,8 @@ export const syncRoutes = (box: Box) =>
         },
       }),
       async (c) => {
+        const { incoming, outgoing } = c.env
+        if (outgoing === undefined) throw new AgentError('bad_request', 'a file is not sent over a WebSocket')
         const { sync, path, digest } = c.req.valid('query')
         const file = await box.sync.openCheckpointFile({
           name: c.req.valid('param').name,
@@ -116,6 +121,8 @@ export const syncRoutes = (box: Box) =>
           path,
           digest,
         })
-        return answerFile(file, c.req.raw.headers)
+        await sendFile(file, incoming.headers, outgoing)
+        return RESPONSE_ALREADY_SENT
       },
     )
+}
