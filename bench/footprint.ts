@@ -1,5 +1,5 @@
 /*
- * What the agent and its client cost at rest: `npm run build && npm run bench`.
+ * What the agent and its client cost at rest: `npm run bench`.
  *
  *   agentctl status   wall time of the whole program over the unix socket, median of 15, beside an empty node program
  *   over ssh          the same through an sshd on loopback: warm with a connection that is open, cold without one
@@ -44,7 +44,6 @@ const home = makeHome()
 const port = await freePort()
 const agent = await startAgent({
   home,
-  programs: 'built',
   args: ['--listen', `tls://127.0.0.1:${port}`],
 })
 try {

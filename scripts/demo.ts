@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeHome, removeHome, startAgent } from '../tests/support/agent-process.ts'
 import type { AgentProcess } from '../tests/support/agent-process.ts'
+import { buildPrograms } from '../tests/support/build-programs.ts'
 import { startDemoWorld } from '../tests/support/demo-world.ts'
 import { sha256OfFile } from '../tests/support/sha256-of-file.ts'
 
@@ -27,6 +28,7 @@ const check = (what: string, actual: unknown, wanted: unknown): void => {
   console.log(`✓ ${what}`)
 }
 
+buildPrograms()
 const home = makeHome()
 const world = await startDemoWorld(home)
 let agent: AgentProcess | undefined
@@ -36,11 +38,7 @@ try {
       'no python3 here has pip and venv: the Python part of the demo is left out (install python3-pip, python3-venv)',
     )
   say('an agent in a home of its own')
-  agent = await startAgent({
-    home,
-    env: world.environment,
-    programs: process.argv.includes('--built') ? 'built' : 'source',
-  })
+  agent = await startAgent({ home, env: world.environment })
   await agentctl(agent, 'version')
 
   say('what apply would do, and every problem at once')

@@ -9,7 +9,7 @@ const TICKER = join(import.meta.dirname, '../../tests/fixtures/bin/ticker')
 /** Seconds from the start of the next agent after a SIGKILL until a process is adopted, for each of some kills. */
 export const measureAdoption = async (kills: number): Promise<readonly number[]> => {
   const home = makeHome()
-  const start = () => startAgent({ home, programs: 'built' })
+  const start = () => startAgent({ home })
   let agent = await start()
   const row = async (): Promise<ProcessRow | undefined> => {
     const { stdout } = await agent.agentctl(['status', '--json'])

@@ -1,5 +1,5 @@
 /*
- * What a shim costs: `npm run build && npm run bench:processes`.
+ * What a shim costs: `npm run bench:processes`.
  *
  *   memory   resident and proportional memory of a shim whose job sleeps
  *   output   how long a program takes for 300 MB of output under a shim, beside the same program in a terminal that is

@@ -1,5 +1,5 @@
 /*
- * What sync and pull cost beside the bare tools: `node bench/sync/main.ts [--gb 2] [--files 10000] [--only copy,many,lag,pull,watch]`.
+ * What sync and pull cost beside the bare tools: `npm run bench:sync -- [--gb 2] [--files 10000] [--only copy,many,lag,pull,watch]`.
  * Everything is loopback and page cache, so the work of hashing and proving shows in full. Other work on the machine
  * disturbs the numbers; the load at the start is printed for that.
  */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CHUNK_BYTES } from '../../shared/contract/chunks.ts'
 import { runProgram } from '../../tests/support/agent-process.ts'
+import { AGENTCTL, AGENTD } from '../../tests/support/programs.ts'
 import type { SshServer } from '../../tests/support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../../tests/support/ssh-server.ts'
 import { median } from '../measure.ts'
@@ -11,7 +12,6 @@ import { printGoal, printSkipped } from './goals.ts'
 import { startPacedRelay } from './paced-relay.ts'
 import { mustDo, timed, withAgent } from './world.ts'
 
-const AGENTCTL = join(import.meta.dirname, '../../client/main.ts')
 const GIGABIT_BYTES = 125_000_000
 const CONNECTIONS = 4
 const ROUNDS = 3
@@ -31,8 +31,7 @@ export const measurePull = async ({ source, folder }: { source: string; folder: 
       async (agent) => {
         await mustDo(agent, ['sync', '--now'])
         const agentd = join(server.folder, 'bin/agentd')
-        const main = join(import.meta.dirname, '../../agent/main.ts')
-        writeFileSync(agentd, `#!/bin/sh\nexec ${process.execPath} ${main} --home ${agent.home} "$@"\n`, {
+        writeFileSync(agentd, `#!/bin/sh\nexec ${process.execPath} ${AGENTD} --home ${agent.home} "$@"\n`, {
           mode: 0o755,
         })
         const port = Number(server.target.split(':')[1])

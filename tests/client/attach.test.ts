@@ -8,8 +8,8 @@ import { WebSocket } from 'ws'
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
+import { AGENTCTL } from '../support/programs.ts'
 
-const PROGRAM = join(import.meta.dirname, '../../client/main.ts')
 const SHELL = 'stty -echo; echo up; while read -r line; do echo "<$line> $(stty size)"; done; echo bye'
 const FLOOD = 'echo flood; read -r go; head -c 5000000 /dev/zero | tr "\\0" x; echo end; sleep 1000'
 
@@ -32,7 +32,7 @@ afterAll(async () => {
 
 /** agentctl attach on a terminal of its own. */
 const attach = (name: string, size = { cols: 100, rows: 40 }) => {
-  const terminal = pty.spawn(process.execPath, [PROGRAM, 'attach', name], {
+  const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', name], {
     ...size,
     env: { PATH: process.env['PATH'] ?? '', HOME: home, AGENT_HOME: home },
   })

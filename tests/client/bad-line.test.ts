@@ -11,13 +11,13 @@ import type { MadeCheckpoint } from '../support/checkpoint.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
+import { AGENTD } from '../support/programs.ts'
 
 /* A checkpoint comes home over ssh on a line of 16 Mbit/s that breaks, or falls silent. */
 
 const SIZE = 16 * 2 ** 20
 /** The parts of a pull that are on their way when the line breaks may come again: a chunk for each connection. */
 const IN_FLIGHT = 4 * 8 * 2 ** 20
-const root = join(import.meta.dirname, '..', '..')
 
 describe.skipIf(noSshServer !== undefined)(`T25: a bad line (${noSshServer ?? 'real sshd'})`, () => {
   let home: string
@@ -30,7 +30,7 @@ describe.skipIf(noSshServer !== undefined)(`T25: a bad line (${noSshServer ?? 'r
     server = await startSshServer()
     agent = await startAgent({ home })
     const agentd = join(server.folder, 'bin/agentd')
-    const script = `#!/bin/sh\nexec ${process.execPath} ${join(root, 'agent/main.ts')} --home ${home} "$@"\n`
+    const script = `#!/bin/sh\nexec ${process.execPath} ${AGENTD} --home ${home} "$@"\n`
     writeFileSync(agentd, script, { mode: 0o755 })
     made = makeCheckpoint(join(home, 'out/checkpoint-1'), { 'weights.dat': SIZE }, 'checkpoint-1')
     mkdirSync(join(home, 'copy'))

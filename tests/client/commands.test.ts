@@ -9,6 +9,7 @@ import type { FixedBox } from '../support/fixed-box.ts'
 import { LOCAL_TOKEN, startFixedBox } from '../support/fixed-box.ts'
 import { aPlan, aRun, aStatus } from '../support/fixed-records.ts'
 import { startHub } from '../support/hub/hub.ts'
+import { AGENTCTL } from '../support/programs.ts'
 
 const golden = (name: string): string => join(import.meta.dirname, '..', 'golden', `${name}.txt`)
 
@@ -350,9 +351,8 @@ describe('output', () => {
   ])('on a terminal, when $name, colours: $coloured', async ({ args, env, coloured }) => {
     await startBox()
     const { spawn } = await import('node-pty')
-    const program = join(import.meta.dirname, '..', '..', 'client', 'main.ts')
     const shown = await new Promise<string>((resolve) => {
-      const terminal = spawn(process.execPath, [program, 'status', ...args], {
+      const terminal = spawn(process.execPath, [AGENTCTL, 'status', ...args], {
         env: { PATH: process.env['PATH'] ?? '', ...box.env, ...env },
         cols: 120,
       })

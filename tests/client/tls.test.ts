@@ -16,10 +16,10 @@ import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
 import { enterPage } from '../support/enter-page.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
+import { AGENTCTL, AGENTD } from '../support/programs.ts'
 
 /* The real agentd on a TLS port, and the real agentctl from a machine that has no ssh. */
 
-const root = join(import.meta.dirname, '..', '..')
 const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 const OTHER_PIN = `sha256//${Buffer.alloc(32).toString('base64')}`
 const SECRET = 'a'.repeat(43)
@@ -55,7 +55,7 @@ beforeAll(async () => {
   mkdirSync(join(home, 'laptop'))
   env = { HOME: join(home, 'laptop'), XDG_CONFIG_HOME: join(home, 'laptop') }
   agent = await start()
-  const printed = await runProgram([process.execPath, join(root, 'agent/main.ts'), 'pair', '--json'], {
+  const printed = await runProgram([process.execPath, AGENTD, 'pair', '--json'], {
     env: { AGENT_HOME: home },
   })
   pairing = JSON.parse(printed.stdout) as typeof pairing
@@ -192,7 +192,7 @@ test('attach and open work over TLS', async () => {
   const manifest = join(home, 'm.yaml')
   writeFileSync(manifest, JSON.stringify({ version: 1, name: 'tls', processes }))
   expect((await agentctl('apply', manifest)).code).toBe(0)
-  const terminal = pty.spawn(process.execPath, [join(root, 'client/main.ts'), 'attach', 'shell'], {
+  const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', 'shell'], {
     env: { PATH: process.env['PATH'] ?? '', ...env },
   })
   onTestFinished(() => terminal.kill('SIGKILL'))
@@ -249,7 +249,7 @@ test('a key that is damaged is not replaced: the agent says so and does not star
   mkdirSync(join(other, 'state'), { recursive: true })
   writeFileSync(join(other, 'state/tls-key.pem'), 'not a key')
   const args = ['--home', other, '--listen', `tls://127.0.0.1:${await freePort()}`]
-  const { code, stderr } = await runProgram([process.execPath, join(root, 'agent/main.ts'), ...args])
+  const { code, stderr } = await runProgram([process.execPath, AGENTD, ...args])
   expect(code).toBe(3)
   expect(stderr).toMatch(/TLS key .* cannot be used[\s\S]*try: Put the right file back/)
 })
@@ -258,7 +258,7 @@ test('a port that is taken is said at the start', async () => {
   const other = makeHome()
   onTestFinished(() => removeHome(other))
   const args = ['--home', other, '--listen', `tls://127.0.0.1:${port}`]
-  const { code, stderr } = await runProgram([process.execPath, join(root, 'agent/main.ts'), ...args])
+  const { code, stderr } = await runProgram([process.execPath, AGENTD, ...args])
   expect(code).toBe(3)
   expect(stderr).toContain(`error: cannot listen on tls://127.0.0.1:${port}`)
 })

@@ -9,8 +9,7 @@ import { freePort } from '../support/comfyui/stand-in.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
-
-const root = join(import.meta.dirname, '..', '..')
+import { AGENTD } from '../support/programs.ts'
 
 let home: string
 let server: SshServer
@@ -29,7 +28,7 @@ describe.skipIf(noSshServer !== undefined)(
       agent = await startAgent({ home })
       writeFileSync(
         join(server.folder, 'bin/agentd'),
-        `#!/bin/sh\nexec ${process.execPath} ${join(root, 'agent/main.ts')} --home ${home} "$@"\n`,
+        `#!/bin/sh\nexec ${process.execPath} ${AGENTD} --home ${home} "$@"\n`,
         { mode: 0o755 },
       )
     })

@@ -15,10 +15,10 @@ import { startHub } from '../support/hub/hub.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
+import { AGENTCTL, AGENTD } from '../support/programs.ts'
 
 /* The real agentctl, ssh, sshd and agentd, on loopback. */
 
-const root = join(import.meta.dirname, '..', '..')
 const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 const MIB = 2 ** 20
 
@@ -50,11 +50,9 @@ describe.skipIf(noSshServer !== undefined)(
       home = makeHome()
       server = await startSshServer()
       agent = await startAgent({ home })
-      writeFileSync(
-        agentd(),
-        `#!/bin/sh\nexec ${process.execPath} ${join(root, 'agent/main.ts')} --home ${home} "$@"\n`,
-        { mode: 0o755 },
-      )
+      writeFileSync(agentd(), `#!/bin/sh\nexec ${process.execPath} ${AGENTD} --home ${home} "$@"\n`, {
+        mode: 0o755,
+      })
       expect(await pair()).toMatchObject({ code: 0, stderr: '' })
     })
     afterAll(async () => {
@@ -170,7 +168,7 @@ describe.skipIf(noSshServer !== undefined)(
       writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes }))
       expect((await agentctl('apply', manifest)).code).toBe(EXIT.done)
       killMaster()
-      const terminal = pty.spawn(process.execPath, [join(root, 'client/main.ts'), 'attach', 'shell'], {
+      const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', 'shell'], {
         env: server.env,
       })
       onTestFinished(() => terminal.kill('SIGKILL'))

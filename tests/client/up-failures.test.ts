@@ -8,6 +8,7 @@ import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import type { ProviderServer } from '../support/providers/fake-providers.ts'
 import { startProviders } from '../support/providers/fake-providers.ts'
 import { makeHome, removeHome } from '../support/agent-process.ts'
+import { AGENTCTL } from '../support/programs.ts'
 
 /*
  * No machine ever answers here: each test makes `up` fail at another point, and then asks the provider's own books
@@ -17,8 +18,6 @@ const MANIFEST = `version: 1
 name: hello
 instance: {provider: vast, image: example/comfy, gpu: ["RTX 4090"], max_price: 0.60}
 `
-
-const root = join(import.meta.dirname, '..', '..')
 
 type World = {
   readonly fake: ProviderServer
@@ -52,7 +51,7 @@ const CTRL_C = '\u0003'
 const terminals: pty.IPty[] = []
 /** A person at a terminal. */
 const sitDown = (args: readonly string[], env: Readonly<Record<string, string>>) => {
-  const terminal = pty.spawn(process.execPath, [join(root, 'client/main.ts'), ...args], { env, cols: 200 })
+  const terminal = pty.spawn(process.execPath, [AGENTCTL, ...args], { env, cols: 200 })
   terminals.push(terminal)
   let shown = ''
   terminal.onData((text) => (shown += text))

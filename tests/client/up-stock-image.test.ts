@@ -5,8 +5,8 @@ import { EXIT } from '../../shared/contract/errors.ts'
 import { runProgram } from '../support/agent-process.ts'
 import type { RentedBox } from '../support/rented-box.ts'
 import { noRentedBox, startRentedBox } from '../support/rented-box.ts'
+import { AGENTD } from '../support/programs.ts'
 
-const root = join(import.meta.dirname, '..', '..')
 const skip = noRentedBox !== undefined || process.arch !== 'x64'
 
 describe.skipIf(skip)(`up on an image without the agent (${noRentedBox ?? 'a real sshd'})`, () => {
@@ -24,7 +24,7 @@ describe.skipIf(skip)(`up on an image without the agent (${noRentedBox ?? 'a rea
       writeFileSync(join(folder, path), `#!/bin/sh\n${text}\n`)
       chmodSync(join(folder, path), 0o755)
     }
-    put('bin/agentd', `exec ${process.execPath} ${root}/agent/main.ts "$@"`)
+    put('bin/agentd', `exec ${process.execPath} ${AGENTD} "$@"`)
     put(
       'systemd/switch.sh',
       [

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
 import { rawRequest } from '../support/raw-request.ts'
+import { AGENTD } from '../support/programs.ts'
 
 let home: string
 let agent: AgentProcess
@@ -11,7 +12,7 @@ let admin: string
 let reader: string
 beforeAll(async () => {
   home = makeHome()
-  agent = await startAgent({ home, programs: 'built' })
+  agent = await startAgent({ home })
   admin = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
   const paired = await agentd('pair', '--json', '--scope', 'read', '--name', 'dashboard')
   reader = (JSON.parse(paired.stdout) as { token: string }).token
@@ -22,7 +23,7 @@ afterAll(async () => {
 })
 
 const agentd = (...args: string[]) =>
-  runProgram([process.execPath, join(import.meta.dirname, '../../dist/agentd.js'), ...args], {
+  runProgram([process.execPath, AGENTD, ...args], {
     env: { AGENT_HOME: home },
   })
 const ask = (path: string, options: Parameters<typeof rawRequest>[2] = {}) =>

@@ -19,7 +19,7 @@ const status = async (agent: AgentProcess): Promise<StatusRecord> =>
   JSON.parse((await agent.agentctl(['status', '--json'])).stdout) as StatusRecord
 
 const start = async (home: string, env: Readonly<Record<string, string>> = {}): Promise<AgentProcess> => {
-  const agent = await startAgent({ home, env, programs: 'built' })
+  const agent = await startAgent({ home, env })
   onTestFinished(async () => {
     await agent.kill('SIGKILL')
     // What lies on a disk of its own goes with the disk, which may be beyond writing.

@@ -35,7 +35,7 @@ let applyMs = 4_000
 test('an undisturbed apply fetches every byte once', async () => {
   const home = makeHome()
   const world = await startDemoWorld(home, { modelBytes: MODEL_BYTES })
-  const agent = await startAgent({ home, env: world.environment, programs: 'built' })
+  const agent = await startAgent({ home, env: world.environment })
   try {
     const startedMs = performance.now()
     const applied = await agent.agentctl(['apply', world.manifestPath])
@@ -56,7 +56,7 @@ test.each(MOMENTS)(
   async ({ after }) => {
     const home = makeHome()
     const world = await startDemoWorld(home, { modelBytes: MODEL_BYTES })
-    let agent = await startAgent({ home, env: world.environment, programs: 'built' })
+    let agent = await startAgent({ home, env: world.environment })
     try {
       const applying = agent.agentctl(['apply', world.manifestPath, '--detach'])
       await delay(after * applyMs)
@@ -64,7 +64,7 @@ test.each(MOMENTS)(
       await applying
       const kept = Object.keys(world.hashes).reduce((sum, path) => sum + keptBytes(join(home, path)), 0)
       const sent = world.hub.sentBytes('cdn')
-      agent = await startAgent({ home, env: world.environment, programs: 'built' })
+      agent = await startAgent({ home, env: world.environment })
       // A kill before the run was on record leaves nothing to go on with: the user applies again.
       if ((await statusOf(agent)).run === null)
         await agent.agentctl(['apply', world.manifestPath, '--detach'])

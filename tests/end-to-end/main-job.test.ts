@@ -18,7 +18,7 @@ let agent: AgentProcess
 beforeAll(async () => {
   home = makeHome()
   world = await startDemoWorld(home)
-  agent = await startAgent({ home, env: world.environment, programs: 'built' })
+  agent = await startAgent({ home, env: world.environment })
 })
 afterAll(async () => {
   await agent.kill('SIGTERM')
@@ -111,7 +111,7 @@ test('the checkpoint is copied to the remote and pulled home, each with the righ
 test('a killed agent finds its process again, with the same pid and its whole output', async () => {
   const [before] = (await status()).processes
   await agent.kill('SIGKILL')
-  agent = await startAgent({ home, env: world.environment, programs: 'built' })
+  agent = await startAgent({ home, env: world.environment })
   await expect.poll(async () => (await status()).healthy, { timeout: 30_000 }).toBe(true)
   expect((await status()).processes[0]).toMatchObject({ pid: before?.pid, state: 'ready' })
   const { stdout } = await agent.agentctl(['logs', 'trainer'])

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess, Ended } from '../support/agent-process.ts'
+import { AGENTCTL, AGENTD } from '../support/programs.ts'
 
 /* Bad input ends in the contract's exit status with two lines that a person can act on, and changes nothing. */
 
@@ -12,7 +13,7 @@ let home: string
 let agent: AgentProcess
 beforeAll(async () => {
   home = makeHome()
-  agent = await startAgent({ home, programs: 'built' })
+  agent = await startAgent({ home })
 })
 afterAll(async () => {
   await agent.kill('SIGTERM')
@@ -26,7 +27,7 @@ const manifest = (name: string, text: string): string => {
 }
 
 const agentd = (args: readonly string[], env: Record<string, string> = {}) =>
-  runProgram([process.execPath, join(import.meta.dirname, '../../dist/agentd.js'), ...args], { env })
+  runProgram([process.execPath, AGENTD, ...args], { env })
 
 /** Two lines, the second with something to do. */
 const expectTwoLines = (ended: Ended, error: RegExp | string): void => {
@@ -109,7 +110,7 @@ test('unknown things are exit 6', async () => {
 
 test('a wrong token is exit 4, and an agent that is not there is exit 5', async () => {
   const agentctl = (env: Record<string, string>) =>
-    runProgram([process.execPath, join(import.meta.dirname, '../../dist/agentctl.js'), 'status'], { env })
+    runProgram([process.execPath, AGENTCTL, 'status'], { env })
   const wrong = await agentctl({
     AGENTCTL_HOST: `unix:${home}/run/agent.sock`,
     AGENTCTL_TOKEN: 'aaaaaaaaaaaa.wrong',
@@ -165,7 +166,7 @@ test('a home that nobody may write, root included, is refused', async () => {
 
 test('a remote without rclone on the box is refused with the program’s name', async () => {
   const bare = makeHome()
-  const alone = await startAgent({ home: bare, env: { PATH: '/nowhere' }, programs: 'built' })
+  const alone = await startAgent({ home: bare, env: { PATH: '/nowhere' } })
   try {
     const path = manifest(
       'remote.yaml',

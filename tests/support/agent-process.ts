@@ -6,16 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { COMPILE_CACHE } from './compile-cache.ts'
+import { AGENTCTL, AGENTD } from './programs.ts'
 
 const root = join(import.meta.dirname, '..', '..')
-
-/** The programs as they lie in the checkout, or as `npm run build` released them. */
-export type Programs = 'source' | 'built'
-
-const programPath = (programs: Programs, name: 'agentd' | 'agentctl'): string =>
-  programs === 'built'
-    ? join(root, 'dist', `${name}.js`)
-    : join(root, name === 'agentd' ? 'agent/main.ts' : 'client/main.ts')
 
 export type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string }
 
@@ -67,20 +60,17 @@ export const startAgent = async (options: {
   readonly home: string
   readonly env?: Readonly<Record<string, string>>
   readonly args?: readonly string[]
-  readonly programs?: Programs
 }): Promise<AgentProcess> => {
-  const programs = options.programs ?? 'source'
   const env = { PATH: process.env['PATH'] ?? '', HOME: options.home, ...COMPILE_CACHE, ...options.env }
-  const child = spawn(
-    process.execPath,
-    [programPath(programs, 'agentd'), '--home', options.home, ...(options.args ?? [])],
-    { env, stdio: ['ignore', 'ignore', 'pipe'] },
-  )
+  const child = spawn(process.execPath, [AGENTD, '--home', options.home, ...(options.args ?? [])], {
+    env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   let log = ''
   child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()))
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   const agentctl: AgentProcess['agentctl'] = (args, run = {}) =>
-    runProgram([process.execPath, programPath(programs, 'agentctl'), ...args], {
+    runProgram([process.execPath, AGENTCTL, ...args], {
       env: { ...env, AGENT_HOME: options.home },
       ...run,
     })

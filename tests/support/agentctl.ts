@@ -1,12 +1,10 @@
 import type { ChildProcess } from 'node:child_process'
 import { spawn } from 'node:child_process'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Ended } from './agent-process.ts'
 import { runProgram } from './agent-process.ts'
 import { COMPILE_CACHE } from './compile-cache.ts'
-
-const PROGRAM = join(import.meta.dirname, '..', '..', 'client', 'main.ts')
+import { AGENTCTL } from './programs.ts'
 
 type Options = {
   readonly env: Readonly<Record<string, string>>
@@ -16,7 +14,7 @@ type Options = {
 
 /** Runs the real agentctl to its end. */
 export const runAgentctl = (args: readonly string[], options: Options): Promise<Ended> =>
-  runProgram([process.execPath, PROGRAM, ...args], options)
+  runProgram([process.execPath, AGENTCTL, ...args], options)
 
 /** An agentctl that runs: it can be watched and interrupted. */
 export type RunningAgentctl = {
@@ -29,7 +27,7 @@ export type RunningAgentctl = {
 }
 
 export const startAgentctl = (args: readonly string[], { env, cwd }: Options): RunningAgentctl => {
-  const child = spawn(process.execPath, [PROGRAM, ...args], {
+  const child = spawn(process.execPath, [AGENTCTL, ...args], {
     cwd,
     env: { PATH: process.env['PATH'], ...COMPILE_CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

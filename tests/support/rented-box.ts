@@ -10,6 +10,7 @@ import type { FakeOptions, ProviderServer } from './providers/fake-providers.ts'
 import { startProviders } from './providers/fake-providers.ts'
 import type { SshServer } from './ssh-server.ts'
 import { noSshServer, startSshServer } from './ssh-server.ts'
+import { AGENTD } from './programs.ts'
 
 /** Why there is no box to rent here; undefined when there is one. Providers hand out root's login. */
 export const noRentedBox: string | undefined =
@@ -36,8 +37,6 @@ export type RentedBox = {
   close(): Promise<void>
 }
 
-const root = join(import.meta.dirname, '..', '..')
-
 /**
  * @param options.image `with-agent`: its PATH has agentd and it starts at boot; `stock`: it has no trace of it
  * @param options.addresses how many addresses it has, one after the other; one by default
@@ -56,7 +55,7 @@ export const startRentedBox = async (
   const box = join(home, 'box')
   mkdirSync(bin)
   if (hasAgent) {
-    writeFileSync(join(bin, 'agentd'), `#!/bin/sh\nexec ${process.execPath} ${root}/agent/main.ts "$@"\n`)
+    writeFileSync(join(bin, 'agentd'), `#!/bin/sh\nexec ${process.execPath} ${AGENTD} "$@"\n`)
     chmodSync(join(bin, 'agentd'), 0o755)
   }
   const path = `${bin}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin`

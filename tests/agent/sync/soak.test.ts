@@ -12,6 +12,7 @@ import { findRclone, serveS3 } from '../../support/rclone.ts'
 import type { TrainerLine, TrainerOptions } from './support/fake-trainer.ts'
 import { createRandom } from './support/random.ts'
 import { safetensors, until } from './support/sync-box.ts'
+import { AGENTCTL } from '../../support/programs.ts'
 
 const rclone = findRclone()
 const skipped = rclone.path === undefined
@@ -112,10 +113,9 @@ const createWorld = (home: string) => {
     agent = await startAgent({ home, env: { PATH: path, SOAK_SECRET: KEY.secret } })
   }
   const startClient = (): void => {
-    const program = join(import.meta.dirname, '../../../client/main.ts')
     const child = spawn(
       process.execPath,
-      [program, 'pull-checkpoint', '--watch', '--every', '1s', '--to', laptop],
+      [AGENTCTL, 'pull-checkpoint', '--watch', '--every', '1s', '--to', laptop],
       { env: { PATH: process.env['PATH'], HOME: home, AGENT_HOME: home }, stdio: 'ignore' },
     )
     client = { child, ended: new Promise((resolve) => child.once('exit', () => resolve())) }
