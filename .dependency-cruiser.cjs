@@ -14,7 +14,14 @@ const ROWS = [
   ],
   ['agent/apply'],
   ['agent/http'],
-  ['agent/compose.ts', 'agent/make-box.ts', 'agent/main.ts', 'agent/config.ts', 'agent/pair.ts'],
+  [
+    'agent/compose.ts',
+    'agent/compose-rooms.ts',
+    'agent/make-box.ts',
+    'agent/main.ts',
+    'agent/config.ts',
+    'agent/pair.ts',
+  ],
 ]
 
 const anchored = (folder) => (folder.endsWith('.ts') ? `^${folder.replace('.', '\\.')}$` : `^${folder}/`)

@@ -4,8 +4,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { carryOut } from '../../agent/apply/carry-out.ts'
 import { makePlan } from '../../agent/apply/make-plan.ts'
 import { readManifest } from '../../agent/apply/read-manifest.ts'
-import { compose } from '../../agent/compose.ts'
+import { composeRooms } from '../../agent/compose-rooms.ts'
 import { readConfig } from '../../agent/config.ts'
+import { systemClock } from '../../agent/platform/clock.ts'
+import { superviseServices } from '../../agent/platform/supervise.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { makeRepository, serveRepositories } from '../agent/python/git-server.ts'
 import { makeHome, removeHome } from '../support/agent-process.ts'
@@ -50,7 +52,7 @@ let home: string
 let hub: Hub
 let git: Awaited<ReturnType<typeof serveRepositories>>
 let commit: string
-let agent: Awaited<ReturnType<typeof compose>>
+let agent: Awaited<ReturnType<typeof composeRooms>>
 let running: Promise<void>
 const shutdown = new AbortController()
 beforeAll(async () => {
@@ -70,9 +72,14 @@ beforeAll(async () => {
     HF_TOKEN: STRANGER_TOKEN,
   })
   if (invocation.command !== 'serve') throw new Error('it does not serve')
-  agent = await compose(invocation.config, shutdown.signal)
-  running = agent.run()
-  await agent.adopted
+  agent = await composeRooms(invocation.config)
+  const { processes, sync, log, adopt } = agent
+  running = superviseServices([...processes.services, sync.service], {
+    clock: systemClock,
+    log,
+    signal: shutdown.signal,
+  })
+  await adopt({ signal: shutdown.signal })
 })
 afterAll(async () => {
   shutdown.abort(new AgentError('interrupted', 'the test is over'))
