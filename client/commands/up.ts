@@ -13,7 +13,6 @@ import { orDash } from '../output/rows.ts'
 import { bold, yellow } from '../output/text.ts'
 import type { RankedOffer } from '../rent/choose-offer.ts'
 import type { NewBox } from '../rent/rent-box.ts'
-import { sleep } from '../wait.ts'
 
 export const up: Command = {
   name: 'up',
@@ -38,12 +37,14 @@ export const up: Command = {
   ],
   run: async (call) => {
     const text = await readManifestText(argument(call, 0))
-    const [{ parseManifest }, { readOrder }, { planBeforeRenting }, renting] = await Promise.all([
-      import('../../shared/manifest/parse-manifest.ts'),
-      import('../rent/read-order.ts'),
-      import('../rent/plan-before-renting.ts'),
-      import('../rent/rent-box.ts'),
-    ])
+    const [{ parseManifest }, { readOrder }, { planBeforeRenting }, renting, startingAgain] =
+      await Promise.all([
+        import('../../shared/manifest/parse-manifest.ts'),
+        import('../rent/read-order.ts'),
+        import('../rent/plan-before-renting.ts'),
+        import('../rent/rent-box.ts'),
+        import('../rent/start-again.ts'),
+      ])
     const { manifest } = parseManifest(text.manifest, { file: text.file })
     const order = readOrder(manifest, call)
     const { canAsk, confirmRenting } = await import('../rent/ask-user.ts')
@@ -76,26 +77,30 @@ export const up: Command = {
         ...call,
         onAgentVersion: () => undefined,
       })
-      for (const name of rental.stoppedProcesses) await startProcess(name, { api, call })
+      await startingAgain.startProcesses(rental.stoppedProcesses, { api, call })
       const run = await bringUp(text, { api, call })
       return await showStatus(run, { api, call })
     }
 
-    const { findStopped, startAgain } = await import('../rent/start-again.ts')
-    const stopped = wantsAnother(call) ? undefined : await findStopped(manifest.name, { provider, call })
-    if (stopped !== undefined) {
+    const { stopped, running } = await startingAgain.findEarlier(manifest.name, { provider, call })
+    if (stopped !== undefined && !wantsAnother(call)) {
       const { usdPerHour, label } = stopped.rental
       const price = usdPerHour === null ? '' : ` for $${usdPerHour.toFixed(2)} an hour`
       call.output.note(`${provider.name} instance ${stopped.id} (${label}) is stopped; --new rents another`)
       if (order.mayAsk) await confirmRenting(`Start it again${price}?`, call)
       const rental = { ...stopped.rental, ...renting.limitsOf(manifest) }
-      return await startAgain(
+      return await startingAgain.startAgain(
         { ...stopped, rental },
         { provider, call, keepsFailed: order.keepsFailed },
         (box) => bringThere(box, false),
       )
     }
 
+    for (const { id, rental } of running)
+      call.output.note(
+        yellow('again '),
+        `${provider.name} instance ${id} (${rental.label}) of this manifest runs already, and this rents another; agentctl apply changes that one`,
+      )
     const { chooseOffers } = await import('../rent/choose-offer.ts')
     const wanted = { ...order.wanted, downloadBytes: plan.estimate.downloadBytes ?? 0 }
     const found = await provider.search(
@@ -141,29 +146,6 @@ const showOffers = (
     ['OFFER', 'GPU', 'MEMORY', 'AN HOUR', total.toUpperCase(), 'DOWN', 'DRIVER', 'CUDA', 'RELIABLE', 'WHERE'],
     rows,
   )
-}
-
-/** A box that has just booted brings itself to its last manifest, which takes this long where everything is there. */
-const BOOT_RUN_MS = 300_000
-
-/**
- * What `down` stopped stays stopped, also for a run. One that the box does not have any more has nothing to start; one whose
- * environment the agent does not know yet is known when its own run after the boot has planned it.
- */
-const startProcess = async (name: string, { api, call }: { api: Api; call: Call }): Promise<void> => {
-  call.output.note(`starting ${name}, which agentctl down had stopped`)
-  const until = performance.now() + BOOT_RUN_MS
-  for (;;) {
-    try {
-      await api.actOn(name, 'start')
-      return
-    } catch (error) {
-      const code = error instanceof AgentError ? error.code : undefined
-      if (code === 'not_found') return
-      if (code !== 'process_unplanned' || performance.now() > until) throw error
-      await sleep(1_000, call.longSignal)
-    }
-  }
 }
 
 /** @throws AgentError when the run fails */

@@ -1,10 +1,12 @@
 import type { AgentError } from '../../shared/contract/errors.ts'
 import { stopConfirmed } from '../../shared/providers/confirm.ts'
 import type { Provider } from '../../shared/providers/provider.ts'
+import type { Api } from '../api.ts'
 import type { Call } from '../command.ts'
 import { asAgentError } from '../exit.ts'
 import { askUser, canAsk } from './ask-user.ts'
 import { systemClock } from './open-provider.ts'
+import { sleep } from '../wait.ts'
 import type { NewBox } from './rent-box.ts'
 import type { Rental } from './rentals.ts'
 import { contextOf, isBeingMade, readRentals, writeRental } from './rentals.ts'
@@ -15,22 +17,23 @@ type Starting = { readonly provider: Provider; readonly call: Call; readonly kee
 const WITHIN_MS = 600_000
 
 /**
- * The box that this machine rented for a manifest of this name and that is stopped now: its disk holds what was
- * downloaded, and goes on costing. The newest, where there are several.
+ * The boxes that this machine rented for a manifest of this name, as they are now, newest first. The disk of a stopped
+ * one holds what was downloaded, and goes on costing; of several the newest is told.
  * @throws AgentError provider_key, provider_failed
  */
-export const findStopped = async (
+export const findEarlier = async (
   manifest: string,
   { provider, call }: Pick<Starting, 'provider' | 'call'>,
-): Promise<NewBox | undefined> => {
+): Promise<{ readonly stopped: NewBox | undefined; readonly running: readonly NewBox[] }> => {
   const mine = (await readRentals(call.environment))
     .filter((one) => one.provider === provider.name && one.manifest === manifest && !isBeingMade(one))
     .toSorted((a, b) => b.createdAt.localeCompare(a.createdAt))
-  for (const rental of mine) {
-    const { id } = rental
-    if (id !== null && (await provider.show(id, call)).state === 'stopped') return { rental, id }
+    .flatMap((rental) => (rental.id === null ? [] : [{ rental, id: rental.id }]))
+  const states = await Promise.all(mine.map(async ({ id }) => (await provider.show(id, call)).state))
+  return {
+    stopped: mine.find((_, index) => states[index] === 'stopped'),
+    running: mine.filter((_, index) => states[index] === 'running'),
   }
-  return undefined
 }
 
 /**
@@ -94,4 +97,36 @@ const wantsToKeep = async (
   if (!canAsk()) return false
   const question = `${name} was started. Stop it again, or keep it running? [S/k]`
   return (await askUser(question, { output: call.output, signal })).startsWith('k')
+}
+
+/** A box that has just booted brings itself to its last manifest, which takes this long where everything is there. */
+const BOOT_RUN_MS = 300_000
+
+/**
+ * Starts what `down` stopped, which stays stopped also for a run. One that the box does not have any more has nothing to
+ * start; one whose environment the agent does not know yet is known when its own run after the boot has planned it.
+ */
+export const startProcesses = async (
+  names: readonly string[],
+  { api, call }: { readonly api: Api; readonly call: Call },
+): Promise<void> => {
+  for (const name of names) {
+    call.output.note(`starting ${name}, which agentctl down had stopped`)
+    await startProcess(name, { api, call })
+  }
+}
+
+const startProcess = async (name: string, { api, call }: { api: Api; call: Call }): Promise<void> => {
+  const until = performance.now() + BOOT_RUN_MS
+  for (;;) {
+    try {
+      await api.actOn(name, 'start')
+      return
+    } catch (error) {
+      const { code } = asAgentError(error)
+      if (code === 'not_found') return
+      if (code !== 'process_unplanned' || performance.now() > until) throw error
+      await sleep(1_000, call.longSignal)
+    }
+  }
 }

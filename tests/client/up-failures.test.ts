@@ -239,6 +239,15 @@ describe.concurrent('no stray after a failed up', () => {
     expect(world.fake.ledger.existing()).toEqual(['1000001'])
   })
 
+  test('where a box of the manifest runs already, up says so before it rents another', async () => {
+    const world = await makeWorld({ behaviour: { loadMs: 0 }, offers: [{ id: 1 }, { id: 2 }] })
+    expect((await up(world, '--keep', '--boot-timeout', '1s')).stderr).not.toContain('runs already')
+    const { stderr } = await up(world, '--boot-timeout', '1s')
+    expect(stderr).toMatch(/vast instance 1000001 \(gpu-agent-\S+\) of this manifest runs already/)
+    expect(stderr.indexOf('runs already')).toBeLessThan(stderr.indexOf('rented vast instance 1000002'))
+    expect(world.fake.ledger.existing()).toEqual(['1000001'])
+  })
+
   test('--keep: the box stays, and how to give it back is said', async () => {
     const world = await makeWorld({ behaviour: { boot: 'never' } })
     const { code, stderr } = await up(world, '--keep', '--boot-timeout', '1s')
