@@ -8,7 +8,8 @@ export default defineConfig({
     // Child processes of a test (agents, shims, pip) need room on a two-core machine.
     testTimeout: 300_000,
     hookTimeout: 120_000,
-    maxWorkers: 2,
+    // One more than its cores: a test often waits.
+    maxWorkers: 3,
     reporters: ['default', createSummaryReporter()],
   },
 })
