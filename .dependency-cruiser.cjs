@@ -21,6 +21,7 @@ const ROWS = [
     'agent/main.ts',
     'agent/config.ts',
     'agent/pair.ts',
+    'agent/bridge.ts',
   ],
 ]
 

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path'
+import { isAbsolute, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { AgentError } from '../shared/contract/errors.ts'
 import type { Scope } from '../shared/contract/states.ts'
@@ -27,6 +27,7 @@ export type TlsAddress = { readonly host: string; readonly port: number }
 export type Invocation =
   | { readonly command: 'serve'; readonly config: AgentConfig }
   | { readonly command: 'pair'; readonly config: AgentConfig; readonly scope: Scope; readonly name: string }
+  | { readonly command: 'bridge'; readonly socket: string }
   | { readonly command: 'version' }
   | { readonly command: 'help' }
 
@@ -37,10 +38,12 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export const USAGE = `usage: agentd [--home DIR] [--listen unix:PATH or tls://HOST:PORT]… [--manifest FILE or URL]
               [--download-limit 200MB/s] [--download-connections N]
        agentd pair --json [--scope read|operate|admin] [--name NAME]
+       agentd bridge [--home DIR or --socket PATH]
        agentd --version
 
 Each flag has an environment variable: AGENT_HOME, AGENT_LISTEN (comma-separated), AGENT_MANIFEST,
 AGENT_DOWNLOAD_LIMIT, AGENT_DOWNLOAD_CONNECTIONS.
+bridge joins standard input and output with the socket of the agent that runs, for an ssh that forwards no sockets.
 With --listen tls://0.0.0.0:PORT the API is also served on a port, over TLS 1.3; docs/connect.md says how to pair with it.
 Without --home the state is in /var/lib/gpu-agent and the sockets in /run/gpu-agent.`
 
@@ -58,6 +61,8 @@ export const readConfig = (
   const config = configFrom(values, environment)
   const [command, ...rest] = positionals
   if (command === undefined) return { command: 'serve', config }
+  if (command === 'bridge' && rest.length === 0)
+    return { command: 'bridge', socket: socketFrom(values.socket, config) }
   if (command !== 'pair' || rest.length > 0)
     throw new AgentError('usage', `agentd does not know “${positionals.join(' ')}”`, {
       hint: 'Run agentd --help.',
@@ -66,6 +71,17 @@ export const readConfig = (
   if (scope === undefined)
     throw new AgentError('usage', `the scope “${values.scope ?? ''}” is none of ${SCOPES.join(', ')}`)
   return { command: 'pair', config, scope, name: values.name ?? 'paired' }
+}
+
+/** The socket that is named, else the usual one. @throws AgentError usage */
+const socketFrom = (named: string | undefined, { sockets }: Pick<AgentConfig, 'sockets'>): string => {
+  if (named === undefined) return sockets[0] ?? ''
+  if (isAbsolute(named) && Buffer.byteLength(named) <= MAX_SOCKET_PATH_BYTES) return named
+  throw new AgentError(
+    'usage',
+    `--socket ${named} is not an absolute path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
+    { hint: 'Write agentd bridge --socket /run/gpu-agent/agent.sock.' },
+  )
 }
 
 type Flags = ReturnType<typeof parse>['values']
@@ -83,6 +99,7 @@ const parse = (argv: readonly string[]) => {
         'download-connections': { type: 'string' },
         scope: { type: 'string' },
         name: { type: 'string' },
+        socket: { type: 'string' },
         json: { type: 'boolean' },
         version: { type: 'boolean' },
         help: { type: 'boolean', short: 'h' },

@@ -1,6 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { AgentError, ERROR_CODES, EXIT } from '../shared/contract/errors.ts'
 import { VERSION } from '../shared/version.ts'
+import { bridge } from './bridge.ts'
 import { compose } from './compose.ts'
 import type { AgentConfig } from './config.ts'
 import { readConfig, USAGE } from './config.ts'
@@ -21,6 +22,9 @@ const main = async (argv: readonly string[]): Promise<number> => {
       return EXIT.done
     case 'pair':
       process.stdout.write(`${JSON.stringify(await pair(invocation, invocation.config))}\n`)
+      return EXIT.done
+    case 'bridge':
+      await bridge(invocation.socket, { input: process.stdin, output: process.stdout })
       return EXIT.done
     case 'serve':
       return serve(invocation.config)
