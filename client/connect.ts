@@ -57,11 +57,17 @@ const whenUsed = (make: () => Promise<Transport>): Transport => {
 }
 
 const sshTransport = async (target: SshTarget, environment: Environment): Promise<Transport> => {
-  const [{ createTunnelTransport }, { tunnelPlaces }] = await Promise.all([
-    import('./tunnel/transport.ts'),
+  const [{ isBridged }, { tunnelPlaces }] = await Promise.all([
+    import('./tunnel/is-bridged.ts'),
     import('./tunnel/places.ts'),
   ])
-  return createTunnelTransport({ target, environment, places: tunnelPlaces(target, environment) })
+  const context = { target, environment, places: tunnelPlaces(target, environment) }
+  if (isBridged(target, environment)) {
+    const { createBridgeTransport } = await import('./tunnel/bridge-transport.ts')
+    return createBridgeTransport(context)
+  }
+  const { createTunnelTransport } = await import('./tunnel/transport.ts')
+  return createTunnelTransport(context)
 }
 
 const tlsTransport = async (target: HttpsTarget): Promise<Transport> => {

@@ -1,3 +1,4 @@
+import type { Agent } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { ErrorCode, Problem } from '../shared/contract/errors.ts'
 import { AgentError, isErrorCode } from '../shared/contract/errors.ts'
@@ -32,6 +33,8 @@ export type Way = {
   readonly label: string
   /** A fresh connection to the agent. */
   readonly connect: Connect
+  /** For plain requests, where each connection is dear; without it they take a fresh one each. */
+  readonly agent?: Agent
   readonly authorization: Readonly<Record<string, string>>
   /** What an answer that is none of success says. */
   failure(status: number, text: string): AgentError
@@ -90,11 +93,12 @@ export const createConnection = (deps: ConnectionDeps): Connection => {
       withDeadline(ask, async (reply) => ({ status: reply.status, text: await readText(reply.body) })),
     open: (ask) => withDeadline(ask, (reply) => reply),
     way: (ask) =>
-      withDeadline(ask, async ({ body, connect }) => {
+      withDeadline(ask, async ({ body, connect, agent }) => {
         await readText(body)
         return {
           label: deps.label,
           connect,
+          ...(agent === undefined ? {} : { agent }),
           authorization,
           failure: (status, text) => answeredError(status, text, deps),
         }

@@ -20,6 +20,8 @@ export type Reply = {
   readonly body: Readable
   /** Opens another connection the same way, for what is no single request. */
   readonly connect: Connect
+  /** Where a connection is dear (a login): has those that are free, for further requests. */
+  readonly agent?: Agent
 }
 
 /** As node:http takes it: a connection is returned at once, or given to the callback when it is made. */
@@ -54,9 +56,15 @@ const connectInto = (path: string, buffer: Buffer): Socket => {
   return socket
 }
 
-/** Over connections that `open` makes; `agent` keeps those that are free for the next request. */
+/**
+ * Over connections that `open` makes; `agent` keeps those that are free for the next request, with `isShared` also for
+ * requests that do not come through here.
+ */
 export const createTransport =
-  ({ agent }: { readonly agent: Agent }, open: Connect): Transport =>
+  (
+    { agent, isShared = false }: { readonly agent: Agent; readonly isShared?: boolean },
+    open: Connect,
+  ): Transport =>
   ({ method, path, headers, body, signal }) =>
     new Promise((resolve, reject) => {
       const request = httpRequest(
@@ -67,6 +75,7 @@ export const createTransport =
             headers: response.headers,
             body: response,
             connect: open,
+            ...(isShared ? { agent } : {}),
           })
         },
       )

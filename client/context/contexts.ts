@@ -17,11 +17,15 @@ export type StoredContext = {
   readonly pin?: string
   /** The agent's TLS port on the box, where the box's sshd forwards no sockets. */
   readonly tlsPort?: number
+  /** Where the box's sshd forwards nothing: each connection runs `agentd bridge` there. */
+  readonly bridge?: true
+  /** Where agentd lies on the box, where its PATH does not find it. */
+  readonly agentd?: string
   readonly rental?: RentedBox
 }
 
 /** The way to a box that is stored, with its pin. @throws AgentError usage */
-export const targetOf = ({ target, pin, tlsPort }: StoredContext): Target => {
+export const targetOf = ({ target, pin, tlsPort, bridge, agentd }: StoredContext): Target => {
   const parsed = parseTarget(target)
   switch (parsed.kind) {
     case 'unix':
@@ -32,6 +36,8 @@ export const targetOf = ({ target, pin, tlsPort }: StoredContext): Target => {
       return {
         ...parsed,
         tls: pin === undefined || tlsPort === undefined ? undefined : { pin, port: tlsPort },
+        isBridged: bridge === true,
+        agentd,
       }
   }
 }
@@ -42,12 +48,15 @@ export const storedContext = (
   known: Pick<StoredContext, 'token' | 'agentId' | 'rental'>,
 ): StoredContext => {
   const pin = target.kind === 'https' ? target.pin : target.kind === 'ssh' ? target.tls?.pin : undefined
-  const tlsPort = target.kind === 'ssh' ? target.tls?.port : undefined
+  const ssh = target.kind === 'ssh' ? target : undefined
+  const tlsPort = ssh?.tls?.port
   return {
     target: targetText(target),
     ...known,
     ...(pin === undefined ? {} : { pin }),
     ...(tlsPort === undefined ? {} : { tlsPort }),
+    ...(ssh?.isBridged === true ? { bridge: true } : {}),
+    ...(ssh?.agentd === undefined ? {} : { agentd: ssh.agentd }),
   }
 }
 

@@ -85,19 +85,36 @@ export const pairSsh = async (
   return made
 }
 
-/** Through the forwarded socket; where the box's sshd forwards none, to the agent's TLS port there. */
+/** Through the forwarded socket; where the box's sshd forwards none, one way after the other that needs no such. */
 const storeReachable = async (
   { target, token, tls, ...known }: PairedBox & Pick<Known, 'name' | 'rental'>,
   call: Call,
 ): Promise<{ readonly made: MadeContext; readonly target: SshTarget }> => {
+  const { isBridged } = await import('../tunnel/is-bridged.ts')
+  const through = async (way: SshTarget) => ({
+    made: await storeContext({ ...known, target: way, token }, call),
+    target: way,
+  })
+  const others: readonly SshTarget[] = isBridged(target, call.environment)
+    ? []
+    : [...(tls === undefined ? [] : [{ ...target, tls }]), { ...target, isBridged: true }]
   try {
-    return { made: await storeContext({ ...known, target, token }, call), target }
+    return await through(target)
   } catch (error) {
-    if (tls === undefined || asAgentError(error).code !== 'unreachable') throw error
-    const through = { ...target, tls }
-    return { made: await storeContext({ ...known, target: through, token }, call), target: through }
+    if (asAgentError(error).code !== 'unreachable') throw error
+    for (const way of others) {
+      const paired = await through(way).catch(() => undefined)
+      call.signal.throwIfAborted()
+      if (paired === undefined) continue
+      if (way.isBridged === true) call.output.note(BRIDGED)
+      return paired
+    }
+    throw error
   }
 }
+
+const BRIDGED =
+  'the sshd of this box forwards nothing, so each connection to its agent is an ssh of its own, which is slower'
 
 /** The new token is stored already, so one that cannot be revoked is worth a note and no failure. */
 const revoke = async (

@@ -14,6 +14,10 @@ export type SshTarget = {
   readonly socket: string
   /** Where the box's sshd forwards no sockets: the agent's TLS port there, on loopback. */
   readonly tls?: { readonly port: number; readonly pin: string } | undefined
+  /** Where the box's sshd forwards nothing: each connection is an ssh of its own, with `agentd bridge` at its end. */
+  readonly isBridged?: boolean | undefined
+  /** Where agentd lies on the box, for the bridge; undefined for what the PATH of the login finds. */
+  readonly agentd?: string | undefined
 }
 
 /** A box reached at a port of its own; without a pin it cannot be told from an impostor. */
@@ -61,6 +65,10 @@ const bracketed = (host: string): string => (isIPv6(host) ? `[${host}]` : host)
 
 /** A path that may be named to ssh and to the shell of the box: nothing in it means anything to either. */
 export const isPlainPath = (path: string): boolean => /^\/[A-Za-z0-9._/+-]{1,106}$/.test(path)
+
+/** Where agentd lies on a box, as its shell is told: a name on its PATH, or a plain absolute path. */
+export const isPlainProgram = (text: string): boolean =>
+  /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(text) || isPlainPath(text)
 
 /** User and host begin with a letter or digit, so that neither can be read as an option of ssh. */
 const SSH =

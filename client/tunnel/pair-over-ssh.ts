@@ -2,8 +2,9 @@ import { hostname } from 'node:os'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { ErrorCode } from '../../shared/contract/errors.ts'
 import type { SshTarget } from '../context/target.ts'
-import { isPlainPath, targetText } from '../context/target.ts'
+import { isPlainPath, isPlainProgram, targetText } from '../context/target.ts'
 import { isPin } from '../tls/pin.ts'
+import { agentdMissing, agentdWords, USUAL_AGENTD } from './agentd-failure.ts'
 import { makePlaces } from './places.ts'
 import type { SshContext, SshEnd } from './ssh.ts'
 import { runOnBox } from './ssh.ts'
@@ -24,11 +25,12 @@ export type PairedBox = {
  * @throws AgentError unreachable, unauthorized, program_missing, usage
  */
 export const pairOverSsh = async (agentd: string, context: SshContext): Promise<PairedBox> => {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(agentd) && !isPlainPath(agentd))
+  if (!isPlainProgram(agentd))
     throw new AgentError('usage', `--agentd: ${agentd} is neither a program’s name nor a plain absolute path`)
   await makePlaces(context.places)
   const end = await runOnBox([agentd, 'pair', '--json', '--scope', 'admin', '--name', tokenName()], context)
-  if (end.exitCode === 0) return readPairing(end.stdout, context.target)
+  const target = { ...context.target, agentd: agentd === USUAL_AGENTD ? undefined : agentd }
+  if (end.exitCode === 0) return readPairing(end.stdout, target)
   throw pairFailure(end, { agentd, context })
 }
 
@@ -48,12 +50,8 @@ const pairFailure = (
 ): AgentError => {
   const where = targetText(context.target)
   if (exitCode === 255) return sshFailure({ stderr }, context)
-  if (exitCode === 127 || exitCode === 126)
-    return new AgentError('program_missing', `${where} has no ${agentd} that its shell finds`, {
-      hint: `Put the agent there with agentctl install ${where}, or name it: agentctl pair ${where} --agentd /path/agentd.`,
-    })
-  const [, message] = /^error: (.+)$/m.exec(stderr) ?? []
-  const [, hint] = /^try: (.+)$/m.exec(stderr) ?? []
+  if (exitCode === 127 || exitCode === 126) return agentdMissing(agentd, where)
+  const { message, hint } = agentdWords(stderr)
   return new AgentError(
     AGENTD_CODES[exitCode ?? 0] ?? 'internal',
     `agentd pair on ${where}: ${message ?? `it ended with ${exitCode ?? 'a signal'}`}`,

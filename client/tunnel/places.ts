@@ -25,8 +25,12 @@ const MAX_SOCKET_BYTES = 103
 const LONGEST_NAME = '/012345678901.ctl'.length + 17
 
 /** Where the files of this box's connection lie. Makes nothing. */
-export const tunnelPlaces = (target: SshTarget, environment: Environment): TunnelPlaces => {
-  const folder = runtimeFolder(environment)
+export const tunnelPlaces = (
+  target: SshTarget,
+  environment: Environment,
+  platform: NodeJS.Platform = process.platform,
+): TunnelPlaces => {
+  const folder = platform === 'win32' ? join(configFolder(environment), 'run') : runtimeFolder(environment)
   const knownHosts = join(configFolder(environment), 'known_hosts', hostName(target))
   const key = createHash('sha256')
     .update(`${targetText(target)}\n${knownHosts}\n${target.tls?.port ?? ''}`)
@@ -49,19 +53,17 @@ const runtimeFolder = (environment: Environment): string => {
 }
 
 /**
- * Makes the folders. In /tmp somebody else may have made ours first.
- * @throws AgentError io_error; unreachable on Windows, whose ssh keeps no connection open for the next command
+ * Makes the folders. In /tmp somebody else may have made ours first. Windows has no mode to look at: there the rights of
+ * the user's own folder keep others out.
+ * @throws AgentError io_error
  */
 export const makePlaces = async (
   { folder, knownHosts }: TunnelPlaces,
   platform: NodeJS.Platform = process.platform,
 ): Promise<void> => {
-  if (platform === 'win32')
-    throw new AgentError('unreachable', 'the ssh of Windows has no connections that several commands share', {
-      hint: 'Run agentctl in WSL, or reach the box over TLS: docs/connect.md.',
-    })
   await mkdir(join(knownHosts, '..'), { recursive: true, mode: 0o700 })
   await mkdir(folder, { recursive: true, mode: 0o700 })
+  if (platform === 'win32') return
   const stats = await lstat(folder)
   if (stats.isDirectory() && stats.uid === process.getuid?.() && (stats.mode & 0o077) === 0) return
   throw new AgentError('io_error', `${folder} is not a folder that this user alone can read`, {

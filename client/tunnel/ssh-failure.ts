@@ -5,11 +5,13 @@ import { targetText } from '../context/target.ts'
 import type { SshContext, SshEnd } from './ssh.ts'
 import { destination } from './ssh.ts'
 
+type Known = Pick<SshContext, 'target' | 'places'>
+
 type Kind = {
   /** A line of ssh's own words that tells this failure. */
   readonly line: RegExp
   readonly code: ErrorCode
-  hint(context: SshContext): string
+  hint(context: Known): string
 }
 
 /** The first that matches wins: a changed key is also a failed verification. */
@@ -54,7 +56,7 @@ const KINDS: readonly Kind[] = [
 ]
 
 /** Why ssh itself failed (its exit status 255), as the error that a person is shown. */
-export const sshFailure = (end: Pick<SshEnd, 'stderr'>, context: SshContext): AgentError => {
+export const sshFailure = (end: Pick<SshEnd, 'stderr'>, context: Known): AgentError => {
   const lines = end.stderr.split('\n').map((line) => line.trim().replace(/^@+|@+$/g, ''))
   const kind = KINDS.find(({ line }) => lines.some((one) => line.test(one)))
   const line = lines.find((one) => kind?.line.test(one)) ?? lines.findLast((one) => /\w/.test(one))

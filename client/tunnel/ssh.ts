@@ -1,13 +1,12 @@
 import { spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { sep } from 'node:path'
 import type { Readable } from 'node:stream'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
 import type { SshTarget } from '../context/target.ts'
 import { errnoOf } from '../exit.ts'
+import { openErrorFile } from './error-file.ts'
 import type { TunnelPlaces } from './places.ts'
 import { hostName } from './places.ts'
 
@@ -34,11 +33,8 @@ export const runSsh = async (
 ): Promise<SshEnd> => {
   context.signal.throwIfAborted()
   const { places, input, signal } = context
-  // A master keeps what it inherited open for as long as it lives, so its errors go to a file and not to a pipe.
-  const errorPath = join(places.folder, `${randomBytes(6).toString('hex')}.err`)
-  const errors = await open(errorPath, 'wx+', 0o600)
+  const errors = await openErrorFile(places.folder)
   try {
-    await rm(errorPath)
     const child = spawn('ssh', args, {
       env: sshEnvironment(context.environment),
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', errors.fd],
@@ -59,35 +55,40 @@ export const runSsh = async (
       child.once(args.includes('-f') ? 'exit' : 'close', resolve)
     })
     child.stdout?.destroy()
-    const { buffer, bytesRead } = await errors.read(Buffer.alloc(64 * 1024), 0, 64 * 1024, 0)
-    return { exitCode, stdout, stderr: buffer.toString('utf8', 0, bytesRead) }
+    return { exitCode, stdout, stderr: await errors.text() }
   } catch (error) {
     signal.throwIfAborted()
-    if (errnoOf(error) === 'ENOENT')
-      throw new AgentError('unreachable', 'there is no ssh on this machine', {
-        cause: error,
-        hint: 'Install the OpenSSH client; boxes are reached through it.',
-      })
-    throw error
+    throw spawnFailure(error)
   } finally {
     await errors.close()
   }
 }
 
+/** Why ssh did not even start. */
+export const spawnFailure = (error: unknown): unknown =>
+  errnoOf(error) === 'ENOENT'
+    ? new AgentError('unreachable', 'there is no ssh on this machine', {
+        cause: error,
+        hint: 'Install the OpenSSH client; boxes are reached through it.',
+      })
+    : error
+
 /** Runs a command on the box. Its words must mean nothing to a shell, since sshd hands them to one. */
 export const runOnBox = (
   command: readonly string[],
   context: SshContext & { readonly input?: Readable },
-): Promise<SshEnd> =>
-  runSsh(
-    [
-      ...connectionOptions(context),
-      ...options({ ControlMaster: 'no', ControlPath: 'none', ClearAllForwardings: 'yes' }),
-      ...destination(context.target),
-      ...command,
-    ],
-    context,
-  )
+): Promise<SshEnd> => runSsh(commandLine(command, context), context)
+
+/** The arguments of an ssh that runs a command on the box, over a connection of its own. */
+export const commandLine = (
+  command: readonly string[],
+  context: Pick<SshContext, 'target' | 'places'>,
+): string[] => [
+  ...connectionOptions(context),
+  ...options({ ControlMaster: 'no', ControlPath: 'none', ClearAllForwardings: 'yes' }),
+  ...destination(context.target),
+  ...command,
+]
 
 /**
  * ssh's own choices with AES-GCM first: it is in every processor of today, and costs half the time that ssh's own first
@@ -103,7 +104,7 @@ const CIPHERS = [
 ]
 
 /** Options of every connection. */
-export const connectionOptions = ({ target, places }: SshContext): string[] => [
+export const connectionOptions = ({ target, places }: Pick<SshContext, 'target' | 'places'>): string[] => [
   '-T',
   ...options({
     // Nobody is there to answer a question.
@@ -114,7 +115,8 @@ export const connectionOptions = ({ target, places }: SshContext): string[] => [
     ServerAliveCountMax: '2',
     // The first contact tells the box's key; from then on no other is taken, of whatever kind.
     StrictHostKeyChecking: hasKey(places.knownHosts) ? 'yes' : 'accept-new',
-    UserKnownHostsFile: `"${places.knownHosts.replaceAll('%', '%%')}"`,
+    // ssh takes forward slashes on Windows too, where it would read some backslashes as its own.
+    UserKnownHostsFile: `"${places.knownHosts.replaceAll('%', '%%').replaceAll(sep, '/')}"`,
     GlobalKnownHostsFile: '/dev/null',
     HostKeyAlias: hostName(target),
     Ciphers: CIPHERS.join(','),
@@ -149,9 +151,18 @@ const hasKey = (knownHosts: string): boolean =>
 const PASSED =
   /^(HOME|PATH|USER|LOGNAME|SHELL|LANG|LC_[A-Z]+|TERM|TZ|TMPDIR|SSH_[A-Z_]+|KRB5[A-Z0-9_]*|XDG_[A-Z_]+|[A-Za-z]+_proxy|[A-Z]+_PROXY)$/
 
-const sshEnvironment = (environment: Environment): Record<string, string> =>
+/** What every program of Windows needs besides; names have no case there. */
+const PASSED_ON_WINDOWS =
+  /^(PATH|PATHEXT|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PROGRAMDATA|USERPROFILE|USERNAME|USERDOMAIN|HOMEDRIVE|HOMEPATH|APPDATA|LOCALAPPDATA|TEMP|TMP)$/i
+
+export const sshEnvironment = (
+  environment: Environment,
+  platform: NodeJS.Platform = process.platform,
+): Record<string, string> =>
   Object.fromEntries(
     Object.entries(environment).filter(
-      (entry): entry is [string, string] => PASSED.test(entry[0]) && entry[1] !== undefined,
+      (entry): entry is [string, string] =>
+        entry[1] !== undefined &&
+        (PASSED.test(entry[0]) || (platform === 'win32' && PASSED_ON_WINDOWS.test(entry[0]))),
     ),
   )

@@ -5,6 +5,7 @@ import type { Reply, Transport, TransportRequest } from '../transport.ts'
 import { createTlsTransport } from '../tls/transport.ts'
 import { createUnixTransport } from '../transport.ts'
 import { dial, isMasterAlive } from './dial.ts'
+import { isBroken, isRepeatable } from './repeat.ts'
 import type { SshContext } from './ssh.ts'
 
 /**
@@ -48,19 +49,9 @@ export const createTunnelTransport = (context: Omit<SshContext, 'signal'>): Tran
 }
 
 const SOCKET_HINT =
-  'Start agentd on the box; if it runs, its sshd must have AllowStreamLocalForwarding yes, or agentd --listen tls://127.0.0.1:8443.'
+  'Start agentd on the box; if it runs, its sshd forwards no sockets (AllowStreamLocalForwarding no): pair again, or set AGENTCTL_SSH=bridge.'
 const PORT_HINT =
   'Start agentd on the box with the --listen that it was paired with; its sshd must have AllowTcpForwarding yes.'
 
 /** Nothing listens at this end: no byte of the request has left. */
 const isUnopened = (error: unknown): boolean => ['ENOENT', 'ECONNREFUSED'].includes(errnoOf(error) ?? '')
-
-/** The connection ended before the answer began. */
-const isBroken = (error: unknown): boolean => ['ECONNRESET', 'EPIPE'].includes(errnoOf(error) ?? '')
-
-/**
- * Asking twice changes nothing, nor does setting twice; a run that goes on is joined, a process that runs stays as it
- * is. Everything else (a token, a restart) would happen twice.
- */
-const isRepeatable = ({ method, path }: TransportRequest): boolean =>
-  method === 'GET' || method === 'PUT' || /^\/v1\/(plan|runs|sync|processes\/[^/]+\/(start|stop))$/.test(path)

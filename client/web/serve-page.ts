@@ -95,7 +95,7 @@ const pass = (
       method: request.method,
       path: `${processPath(name)}/web${request.url ?? '/'}`,
       headers: { ...headersFor(request.headers, way), host: 'agent' },
-      createConnection: way.connect,
+      ...(way.agent === undefined ? { createConnection: way.connect } : { agent: way.agent }),
     },
     (incoming) => {
       response.writeHead(incoming.statusCode ?? 502, {

@@ -19,6 +19,9 @@ const agentctl = (...args: string[]) => runAgentctl(args, { env: server.env })
 const pair = () =>
   agentctl('pair', server.target, '--name', 'box', '--agentd', join(server.folder, 'bin/agentd'))
 
+const stored = (): unknown =>
+  JSON.parse(readFileSync(join(server.folder, 'config/gpu-agent/contexts.json'), 'utf8'))
+
 describe.skipIf(noSshServer !== undefined)(
   `a box whose sshd forwards no sockets (${noSshServer ?? 'real sshd'})`,
   () => {
@@ -38,11 +41,23 @@ describe.skipIf(noSshServer !== undefined)(
       await removeHome(home)
     })
 
-    test('is refused with both ways out while its agent listens on no port', async () => {
-      const { code, stderr } = await pair()
+    test('is paired with an ssh for each connection while its agent listens on no port, and says so once', async () => {
+      expect(await pair()).toMatchObject({
+        code: EXIT.done,
+        stderr:
+          'the sshd of this box forwards nothing, so each connection to its agent is an ssh of its own, which is slower\n',
+      })
+      expect(stored()).toMatchObject({ contexts: { box: { bridge: true } } })
+      expect(await agentctl('ps')).toMatchObject({ code: EXIT.done, stderr: '' })
+    })
+
+    test('a box that was not paired so is refused, with the ways out', async () => {
+      const { code, stderr } = await runAgentctl(['ps'], {
+        env: { ...server.env, AGENTCTL_HOST: `ssh://${server.target}/other.sock`, AGENTCTL_TOKEN: 'a.b' },
+      })
       expect(code).toBe(EXIT.unreachable)
       expect(stderr).toMatch(
-        /^error: ssh reaches .*, but no agent answers on .*agent\.sock there\ntry: .*AllowStreamLocalForwarding yes, or agentd --listen tls:\/\/127\.0\.0\.1:8443\.\n$/,
+        /^error: ssh reaches .*, but no agent answers on \/other\.sock there\ntry: .*AllowStreamLocalForwarding no\): pair again, or set AGENTCTL_SSH=bridge\.\n$/,
       )
     })
 
@@ -51,8 +66,8 @@ describe.skipIf(noSshServer !== undefined)(
       const port = await freePort()
       agent = await startAgent({ home, args: ['--listen', `tls://127.0.0.1:${port}`] })
       expect(await pair()).toMatchObject({ code: 0, stderr: '' })
-      const stored = readFileSync(join(server.folder, 'config/gpu-agent/contexts.json'), 'utf8')
-      expect(JSON.parse(stored)).toMatchObject({ contexts: { box: { tlsPort: port } } })
+      expect(stored()).toMatchObject({ contexts: { box: { tlsPort: port } } })
+      expect(stored()).not.toHaveProperty('contexts.box.bridge')
       expect((await agentctl('status', '--json')).code).toBe(EXIT.done)
       for (const pid of server.masters()) {
         expect(listeningPorts(pid)).toEqual([])
