@@ -9,6 +9,7 @@ import type { Box } from '../context/resolve-box.ts'
 import { resolveBox } from '../context/resolve-box.ts'
 import { targetText } from '../context/target.ts'
 import { asAgentError } from '../exit.ts'
+import { sshEnvironment } from '../tunnel/ssh.ts'
 import { versionNote } from '../version.ts'
 import type { Finding } from './finding.ts'
 import { outside } from './outside.ts'
@@ -68,18 +69,22 @@ const contextsMode = async (environment: Environment): Promise<Finding> => {
   return {
     check: 'config file',
     detail: `${file}, mode ${mode.toString(8)}`,
-    fix: (mode & 0o077) === 0 ? null : `Others can read its tokens: chmod 600 ${file}`,
+    // Windows has no mode; there the rights of the user's own folder count.
+    fix:
+      process.platform === 'win32' || (mode & 0o077) === 0
+        ? null
+        : `Others can read its tokens: chmod 600 ${file}`,
   }
 }
 
 const sshProgram = async (environment: Environment): Promise<Finding> => {
   for (const folder of (environment['PATH'] ?? '').split(delimiter)) {
-    const path = join(folder, 'ssh')
+    const path = join(folder, process.platform === 'win32' ? 'ssh.exe' : 'ssh')
     const found = await access(path, constants.X_OK).then(
       () => true,
       () => false,
     )
-    if (found) return sshVersion(path)
+    if (found) return sshVersion(path, environment)
   }
   return {
     check: 'ssh',
@@ -91,10 +96,12 @@ const sshProgram = async (environment: Environment): Promise<Finding> => {
 /** The options that agentctl gives to ssh are known from this version on. */
 const OLDEST_SSH = 7.6
 
-const sshVersion = async (path: string): Promise<Finding> => {
+const sshVersion = async (path: string, environment: Environment): Promise<Finding> => {
   const said = await new Promise<string>((resolve) => {
     // It prints its version on standard error; one that does not start says nothing.
-    execFile(path, ['-V'], { env: {} }, (_, stdout, stderr) => resolve(`${stdout}${stderr}`.trim()))
+    execFile(path, ['-V'], { env: sshEnvironment(environment) }, (_, stdout, stderr) =>
+      resolve(`${stdout}${stderr}`.trim()),
+    )
   })
   const version = Number(/^OpenSSH_(?:for_Windows_)?(\d+\.\d+)/.exec(said)?.[1])
   return {

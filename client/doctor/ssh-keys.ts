@@ -2,12 +2,16 @@ import { execFile } from 'node:child_process'
 import { stat } from 'node:fs/promises'
 import type { Environment } from '../command.ts'
 import { readContexts } from '../context/contexts.ts'
+import { sshEnvironment } from '../tunnel/ssh.ts'
 import type { Finding } from './finding.ts'
 
 /** Keys that ssh could show to a box: an agent, or files that it does not refuse because others may read them. */
 export const sshKeys = async (environment: Environment): Promise<Finding> => {
   const keys = await keysOfSsh(environment)
-  const open = keys.filter(({ mode }) => (mode & 0o077) !== 0).map(({ path }) => path)
+  // The ssh of Windows asks for rights that a mode does not show.
+  const open = keys
+    .filter(({ mode }) => process.platform !== 'win32' && (mode & 0o077) !== 0)
+    .map(({ path }) => path)
   const hasAgent = Boolean(environment['SSH_AUTH_SOCK'])
   const detail = [...keys.map(({ path }) => path), ...(hasAgent ? ['an ssh agent'] : [])].join(', ')
   return {
@@ -31,13 +35,13 @@ const fixFor = async (found: {
 const keysOfSsh = async (
   environment: Environment,
 ): Promise<readonly { readonly path: string; readonly mode: number }[]> => {
-  const { PATH = '', HOME = '' } = environment
+  const home = environment['HOME'] ?? environment['USERPROFILE'] ?? ''
   const settings = await new Promise<string>((resolve) => {
     // Without ssh there are no keys of its; that it is missing is told by the check before.
-    execFile('ssh', ['-G', 'box'], { env: { PATH, HOME } }, (_, stdout) => resolve(stdout))
+    execFile('ssh', ['-G', 'box'], { env: sshEnvironment(environment) }, (_, stdout) => resolve(stdout))
   })
   const paths = [...settings.matchAll(/^identityfile (.+)$/gm)].map(([, path = '']) =>
-    path.replace(/^~(?=\/)/, HOME),
+    path.replace(/^~(?=\/)/, home),
   )
   const found = await Promise.all(
     paths.map(async (path) => {
