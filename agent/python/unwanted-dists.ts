@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { errnoOf } from '../platform/files.ts'
 import type { Dist } from './inspect-python.ts'
 import { canonicalName } from './inspect-python.ts'
 
@@ -47,11 +48,12 @@ export const allOverlayDists = async (folder: string): Promise<readonly OverlayD
 const sitesOf = async (lib: string): Promise<readonly string[]> =>
   (await namesIn(lib)).map((name) => join(lib, name, 'site-packages'))
 
-/** Empty where there is no such folder. */
+/** Empty where there is no such folder; one that cannot be read is not taken for empty. */
 const namesIn = async (folder: string): Promise<readonly string[]> => {
   try {
     return await readdir(folder)
-  } catch {
-    return []
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return []
+    throw error
   }
 }

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { Chunk } from '../../shared/contract/chunks.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Api } from '../api.ts'
@@ -18,6 +19,9 @@ export type FetchDeps = {
   readonly onWaiting: (error: AgentError) => void
 }
 
+/** `crc`: the CRC-32 of the bytes. */
+export type FetchedChunk = { readonly bytes: Uint8Array; readonly crc: number }
+
 /** A connection that carries nothing for this long is dead, whatever the kernel says. */
 const STALL_MS = 30_000
 /** The box may restart, the laptop may sleep: a chunk is tried again for this long after its last byte, and this often. */
@@ -35,20 +39,20 @@ const WRONG_ANSWERS = 5
 export const fetchChunk = async (
   { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
   deps: FetchDeps,
-): Promise<Uint8Array> => {
+): Promise<FetchedChunk> => {
   const bytes = deps.take(chunk.end - chunk.start + 1)
   let heardMs = performance.now()
   let wrong = 0
   for (let attempt = 1; ; attempt += 1) {
     let arrived = 0
     try {
-      await fetchOnce({ checkpoint, file, chunk, into: bytes }, deps, (count) => {
+      const crc = await fetchOnce({ checkpoint, file, chunk, into: bytes }, deps, (count) => {
         arrived += count
         heardMs = performance.now()
         attempt = 1
         deps.onBytes(count)
       })
-      return bytes
+      return { bytes, crc }
     } catch (error) {
       deps.onBytes(-arrived)
       const known = connectionError(error, deps.signal, deps.api.label)
@@ -72,7 +76,7 @@ const fetchOnce = async (
   }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk; into: Buffer },
   { api, signal }: FetchDeps,
   onBytes: (bytes: number) => void,
-): Promise<void> => {
+): Promise<number> => {
   const stall = new AbortController()
   const timer = setTimeout(() => {
     stall.abort(new AgentError('unreachable', `no bytes of ${file.path} came for ${STALL_MS / 1000} s`))
@@ -85,12 +89,15 @@ const fetchOnce = async (
     const reply = await api.openCheckpointFile(ask, ended)
     checkHead(reply, { etag, file, chunk })
     let offset = 0
+    let crc = 0
     for await (const piece of reply.body) {
       const part = piece as Buffer
       if (offset + part.byteLength > into.byteLength) {
         reply.body.destroy()
         throw refused(file, 'more bytes than were asked for')
       }
+      // Here, while the processor still holds the bytes: of a chunk that has gone to memory it takes twice as long.
+      crc = crc32(part, crc)
       const length = part.copy(into, offset)
       offset += length
       giveBack(part)
@@ -99,6 +106,7 @@ const fetchOnce = async (
     }
     if (offset !== into.byteLength)
       throw new AgentError('unreachable', `${file.path}: ${offset} of ${into.byteLength} bytes came`)
+    return crc
   } catch (error) {
     throw connectionError(error, ended, api.label)
   } finally {

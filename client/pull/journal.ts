@@ -11,8 +11,8 @@ import type { CheckpointFile } from './checkpoint.ts'
  * bytes did not survive (a power cut, a full disk) costs that chunk and no more. The file's own sha256 is what proves it.
  */
 export type Journal = {
-  /** Notes that a chunk has been written. */
-  add(file: CheckpointFile, chunk: Chunk, bytes: Uint8Array): void
+  /** Notes that a chunk has been written, with the CRC-32 of its bytes. */
+  add(file: CheckpointFile, chunk: Chunk, crc: number): void
   /** Which of the chunks of a file are in `handle` with the bytes that arrived; reads them all. */
   intact(file: CheckpointFile, written: Written): Promise<Set<number>>
   /** Forgets what is known of a file: its bytes as a whole turned out wrong. */
@@ -42,8 +42,8 @@ export const openJournal = async (path: string): Promise<Journal> => {
   // A torn last line must not swallow the next one.
   writeSync(output, '\n')
   return {
-    add: (file, chunk, bytes) => {
-      const hash = sumOf(bytes)
+    add: (file, chunk, crc) => {
+      const hash = crc.toString(16)
       chunksKnown(file).set(chunk.index, hash)
       write({ file: keyOf(file), chunk: chunk.index, hash })
     },
@@ -54,7 +54,7 @@ export const openJournal = async (path: string): Promise<Journal> => {
         const hash = hashes.get(chunk.index)
         if (hash === undefined) continue
         const bytes = await readChunk(handle, chunk)
-        if (sumOf(bytes) === hash) found.add(chunk.index)
+        if (crc32(bytes).toString(16) === hash) found.add(chunk.index)
         onRead()
       }
       return found
@@ -73,8 +73,6 @@ type JournalLine =
 
 /** A file of the same path with other bytes is another file: its chunks do not count. */
 const keyOf = (file: CheckpointFile): string => `${file.sha256} ${file.path}`
-
-const sumOf = (bytes: Uint8Array): string => crc32(bytes).toString(16)
 
 const readChunk = async (handle: FileHandle, { start, end }: Chunk): Promise<Uint8Array> => {
   const buffer = Buffer.alloc(end - start + 1)

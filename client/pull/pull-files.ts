@@ -17,6 +17,7 @@ import { reuseChunks } from './reuse-chunks.ts'
 import { createRunningHash } from './running-hash.ts'
 import { joinInside } from './safe-path.ts'
 import type { Meter } from './speed.ts'
+import { writeAll } from './write-all.ts'
 
 export type PullFilesDeps = {
   readonly api: Api
@@ -130,10 +131,16 @@ const fetchMissing = async (
       .map((chunk) =>
         deps.connections(async () => {
           const one = { checkpoint, file, chunk }
-          const bytes = await fetchChunk(one, { api, signal, take: buffers.take, onBytes, onWaiting })
+          const { bytes, crc } = await fetchChunk(one, {
+            api,
+            signal,
+            take: buffers.take,
+            onBytes,
+            onWaiting,
+          })
           await writeAll(handle, bytes, chunk.start)
           flush.wrote(bytes.byteLength)
-          journal.add(file, chunk, bytes)
+          journal.add(file, chunk, crc)
           running.add(chunk, bytes)
         }),
       ),
@@ -172,22 +179,6 @@ const createFlush = (handle: FileHandle) => {
 }
 
 const lengthOf = ({ start, end }: Chunk): number => end - start + 1
-
-/**
- * For one write of a whole chunk the kernel takes page cache in the largest pieces it has, which are never those that
- * the processor still holds: 2 GB cost 5.5 s of a core so, and 1.5 s in pieces of 256 KB.
- */
-const WRITE_BYTES = 2 ** 18
-
-/** A write may take less than it was given without an error; a nearly full disk does that. */
-const writeAll = async (handle: FileHandle, bytes: Uint8Array, start: number): Promise<void> => {
-  let offset = 0
-  while (offset < bytes.byteLength) {
-    const length = Math.min(WRITE_BYTES, bytes.byteLength - offset)
-    const { bytesWritten } = await handle.write(bytes, offset, length, start + offset)
-    offset += bytesWritten
-  }
-}
 
 const mismatch = (file: CheckpointFile, journal: Journal): AgentError => {
   journal.drop(file)

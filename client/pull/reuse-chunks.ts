@@ -1,11 +1,13 @@
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { constants, open } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
 import type { Chunk } from '../../shared/contract/chunks.ts'
 import { CHUNK_BYTES, chunksOf } from '../../shared/contract/chunks.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import type { Journal } from './journal.ts'
+import { writeAll } from './write-all.ts'
 
 export type ReuseDeps = {
   readonly api: Api
@@ -50,8 +52,8 @@ export const reuseChunks = async (
       const bytes = Buffer.alloc(old.end - old.start + 1)
       await earlier.read(bytes, 0, bytes.byteLength, old.start)
       for (const chunk of missing.get(createHash('sha256').update(bytes).digest('hex')) ?? []) {
-        await handle.write(bytes, 0, bytes.byteLength, chunk.start)
-        journal.add(file, chunk, bytes)
+        await writeAll(handle, bytes, chunk.start)
+        journal.add(file, chunk, crc32(bytes))
       }
     }
     return chunks
