@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import type { Chunk } from '../../shared/contract/chunks.ts'
 import type { CheckpointFile } from './checkpoint.ts'
+import { createChunkBuffers } from './chunk-buffers.ts'
 
 /**
  * Which chunks have arrived, each with the CRC-32 of its bytes: one JSON line a chunk, appended when the chunk has been
@@ -50,11 +51,14 @@ export const openJournal = async (path: string): Promise<Journal> => {
     intact: async (file, { handle, chunks, onRead }) => {
       const found = new Set<number>()
       const hashes = chunksKnown(file)
+      const buffers = createChunkBuffers()
       for (const chunk of chunks) {
         const hash = hashes.get(chunk.index)
         if (hash === undefined) continue
-        const bytes = await readChunk(handle, chunk)
-        if (crc32(bytes).toString(16) === hash) found.add(chunk.index)
+        const buffer = buffers.take(chunk.end - chunk.start + 1)
+        const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, chunk.start)
+        if (crc32(buffer.subarray(0, bytesRead)).toString(16) === hash) found.add(chunk.index)
+        buffers.give(buffer)
         onRead()
       }
       return found
@@ -73,12 +77,6 @@ type JournalLine =
 
 /** A file of the same path with other bytes is another file: its chunks do not count. */
 const keyOf = (file: CheckpointFile): string => `${file.sha256} ${file.path}`
-
-const readChunk = async (handle: FileHandle, { start, end }: Chunk): Promise<Uint8Array> => {
-  const buffer = Buffer.alloc(end - start + 1)
-  const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, start)
-  return buffer.subarray(0, bytesRead)
-}
 
 const readLines = async (path: string): Promise<Map<string, Map<number, string>>> => {
   const known = new Map<string, Map<number, string>>()

@@ -6,6 +6,7 @@ import type { Chunk } from '../../shared/contract/chunks.ts'
 import { CHUNK_BYTES, chunksOf } from '../../shared/contract/chunks.ts'
 import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import { createChunkBuffers } from './chunk-buffers.ts'
 import type { Journal } from './journal.ts'
 import { writeAll } from './write-all.ts'
 
@@ -47,14 +48,17 @@ export const reuseChunks = async (
         missing.set(hash, [...(missing.get(hash) ?? []), chunk])
     }
     const headerBytes = file.path.endsWith('.safetensors') ? await readHeaderBytes(earlier, stats.size) : 0
+    const buffers = createChunkBuffers()
     for (const old of chunksOf(stats.size, headerBytes)) {
       signal.throwIfAborted()
-      const bytes = Buffer.alloc(old.end - old.start + 1)
-      await earlier.read(bytes, 0, bytes.byteLength, old.start)
+      const buffer = buffers.take(old.end - old.start + 1)
+      const { bytesRead } = await earlier.read(buffer, 0, buffer.byteLength, old.start)
+      const bytes = buffer.subarray(0, bytesRead)
       for (const chunk of missing.get(createHash('sha256').update(bytes).digest('hex')) ?? []) {
         await writeAll(handle, bytes, chunk.start)
         journal.add(file, chunk, crc32(bytes))
       }
+      buffers.give(buffer)
     }
     return chunks
   } finally {
