@@ -92,7 +92,7 @@ describe.skipIf(supervisord === undefined)('under supervisord (skipped without i
     expect(numbers).toEqual(numbers.map((_, index) => index))
   })
 
-  test('T3: a shim killed together with its agent: the process is lost, nothing of it lives, its output is kept', async () => {
+  test('T3: a shim killed together with its agent: the process is lost, nothing of it lives, its output is kept, and it is started anew', async () => {
     const { home, agentPid, row, agentctl, apply } = makeBox()
     const folder = join(home, 'state/jobs/escapes')
     supervise(home, join(DIST, 'agentd.js'))
@@ -101,17 +101,26 @@ describe.skipIf(supervisord === undefined)('under supervisord (skipped without i
     const spec = await until(() => Promise.resolve(readJobSpec(folder)))
     const living = (): number => findMarked(jobMarker(spec)).length
     await until(() => Promise.resolve(living() >= 5))
+    const first = await row('escapes')
     const state = JSON.parse(readFileSync(join(folder, 'state.json'), 'utf8')) as { shimPid: number }
     process.kill(agent, 'SIGKILL')
     process.kill(state.shimPid, 'SIGKILL')
     await until(() => otherThan(agent, agentPid))
-    const lost = await until(async () => {
+    // Once it is known to be lost the last manifest is applied again, which starts it anew: the event tells of the moment.
+    const again = await until(async () => {
       const now = await row('escapes')
-      return now?.state === 'lost' && now
+      return now?.state === 'running' && now.pid !== first?.pid && now
     })
-    expect(lost).toMatchObject({ pid: null, problem: { code: 'process_lost', severity: 'error' } })
+    expect(again).toMatchObject({ problem: null })
+    const { events } = JSON.parse((await agentctl('events', '--json')).stdout) as {
+      events: { type: string; subject: string; data: { state?: string; from?: string } }[]
+    }
+    const states = events.filter(({ type, subject }) => type === 'process.state' && subject === 'escapes')
+    expect(states.map(({ data }) => data.state)).toEqual([
+      ...['starting', 'running'],
+      ...['lost', 'starting', 'running'],
+    ])
     expect(living()).toBe(0)
-    expect((await agentctl('status', '--check')).code).toBe(1)
     expect((await agentctl('logs', 'escapes')).stdout).toContain('started')
   })
 })
