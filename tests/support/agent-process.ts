@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -86,17 +87,23 @@ export const startAgent = async (options: {
   }
   for (let tries = 0; tries < 300; tries += 1) {
     if (child.exitCode !== null || child.signalCode !== null) break
-    if (
-      existsSync(join(options.home, 'run/agent.sock')) &&
-      existsSync(join(options.home, 'state/local-token'))
-    ) {
-      const { code } = await agentctl(['version'])
-      if (code === 0) return agent
-    }
+    // The socket of an agent that was killed lies there still.
+    const isThere = existsSync(join(options.home, 'state/local-token'))
+    if (isThere && (await accepts(join(options.home, 'run/agent.sock')))) return agent
     await delay(50)
   }
   throw new Error(`agentd did not start (exit ${child.exitCode}):\n${log}`)
 }
+
+const accepts = (socketPath: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(socketPath)
+    socket.once('error', () => resolve(false))
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+  })
 
 /** Ends every process that runs under a shim of this home, then removes the home. */
 export const removeHome = async (home: string): Promise<void> => {
