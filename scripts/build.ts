@@ -50,7 +50,8 @@ const shared = {
   define: { __VERSION__: JSON.stringify(version) },
   logLevel: 'warning',
   plugins: [withoutLocales],
-  // Some dependencies are CommonJS and call require for node's own modules.
+  // Some dependencies are CommonJS and call require for node's own modules. `__builtin` is the same by a name that esbuild
+  // does not follow, for withoutUndici.
   banner: {
     js: "#!/usr/bin/env node\nimport { createRequire as __createRequire } from 'node:module'; const __builtin = __createRequire(import.meta.url), require = __builtin;",
   },
