@@ -1,8 +1,10 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { methodNotAllowed } from 'hono/method-not-allowed'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { Clock } from '../platform/clock.ts'
 import type { Log } from '../platform/log.ts'
-import { answerError } from './boundary.ts'
+import { answerError, errorBody } from './boundary.ts'
 import type { Box } from './box.ts'
 import { createConnections } from './connections.ts'
 import { createFailureLimit } from './failure-limit.ts'
@@ -35,8 +37,11 @@ export const createApp = (
   const app = new OpenAPIHono<GateEnv>()
   app.onError(answerError(deps))
   app.notFound((c) => {
-    throw new AgentError('not_found', `there is no ${c.req.method} ${c.req.path}`)
+    const error = new AgentError('not_found', `there is no ${c.req.method} ${c.req.path}`)
+    // Answered, not thrown: of an error the framework would not see that only the method is wrong.
+    return c.json(errorBody(error), 404)
   })
+  app.use(methodNotAllowed({ app, onMethodNotAllowed: refuseMethod }))
   app.use(async (c, next) => {
     // Not on the Response: who sends a file writes to the connection itself.
     c.env.outgoing?.setHeader('x-agent-version', box.version)
@@ -63,7 +68,7 @@ export const createApp = (
     .route('/v1', runRoutes(box))
     .route('/v1', modelRoutes(box))
     .route('/v1', processRoutes(box))
-    .route('/v1', syncRoutes(box))
+    .route('/v1', syncRoutes(box, log))
     .route('/v1', pythonRoutes(box))
     .route('/v1', auditRoutes(box))
     .route('/v1', budgetRoutes(box))
@@ -73,6 +78,14 @@ export const createApp = (
     .route('/v1', workflowRoutes(box))
     .route('/v1', terminalRoutes(box))
     .route('/v1', webRoutes(box))
+}
+
+const refuseMethod = (c: Context, methods: readonly string[]): Response => {
+  const allowed = methods.join(', ')
+  const error = new AgentError('method_not_allowed', `${c.req.path} does not take ${c.req.method}`, {
+    hint: `It takes ${allowed}.`,
+  })
+  return c.json(errorBody(error), 405, { allow: allowed })
 }
 
 /** The API's type, for the client: hc<App>. */

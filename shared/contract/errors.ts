@@ -48,6 +48,7 @@ export const ERROR_CODES = {
     hint: 'End some of the terminals, followed logs and event streams that are open.',
   },
   not_found: { status: 404, exit: EXIT.notFound, hint: 'List what there is, then name one of them.' },
+  method_not_allowed: { status: 405, exit: EXIT.usage, hint: 'See the API description at /v1/openapi.json.' },
   busy: { status: 409, exit: EXIT.busy, hint: 'Wait for it to end, or cancel it: agentctl run cancel ID.' },
   deadline: {
     status: 504,

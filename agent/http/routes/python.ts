@@ -3,7 +3,7 @@ import { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../../shared
 import type { Box } from '../box.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
-const Specs = z.object({ specs: z.array(z.string().min(1)).min(1) })
+const Specs = z.strictObject({ specs: z.array(z.string().min(1)).min(1) })
 
 export const pythonRoutes = (box: Box) =>
   createRouter()
@@ -60,7 +60,7 @@ export const pythonRoutes = (box: Box) =>
         method: 'post',
         path: '/python/rollback',
         summary: 'Take an install back, and those after it; the last one without an id',
-        request: { body: jsonBody(z.object({ id: z.string().nullable().default(null) })) },
+        request: { body: jsonBody(z.strictObject({ id: z.string().nullable().default(null) })) },
         responses: { 200: json(z.object({ install: PythonInstallRow }), 'The install that was taken back') },
       }),
       async (c) =>

@@ -4,7 +4,7 @@ import { PlanRecord, RunRecord } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
-const ManifestText = z.object({
+const ManifestText = z.strictObject({
   manifest: z
     .string()
     .max(4 * 2 ** 20)

@@ -3,7 +3,7 @@ import { WorkflowReport } from '../../../shared/contract/records.ts'
 import type { Box } from '../box.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
 
-const WorkflowText = z.object({
+const WorkflowText = z.strictObject({
   workflow: z
     .string()
     .max(4 * 2 ** 20)

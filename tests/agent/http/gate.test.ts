@@ -238,6 +238,37 @@ describe('upgrades', () => {
   })
 })
 
+describe('a request that is nearly right', () => {
+  test.each([
+    { method: 'PUT', path: '/v1/status', allow: 'GET, HEAD' },
+    { method: 'GET', path: '/v1/plan', allow: 'POST' },
+    { method: 'DELETE', path: '/v1/processes/any/stop', allow: 'POST' },
+  ])('$method $path is 405 and told what would do', async ({ method, path, allow }) => {
+    const answer = await ask(path, { method, headers: bearer() })
+    expect(answer).toMatchObject({ status: 405, headers: { allow } })
+    expect(JSON.parse(answer.text)).toMatchObject({
+      error: { code: 'method_not_allowed', hint: `It takes ${allow}.` },
+    })
+  })
+
+  test('a path that is not there is 404 whatever the method', async () => {
+    for (const method of ['GET', 'POST'])
+      expect(await ask('/v1/nothing', { method, headers: bearer() })).toMatchObject({ status: 404 })
+  })
+
+  test.each([
+    { path: '/v1/plan', body: { manifest: 'version: 1\nname: x\n', allow_missing: ['x'] } },
+    { path: '/v1/runs', body: { manifest: 'version: 1\nname: x\n', dryRun: true } },
+    { path: '/v1/sync', body: { sync: 'checkpoints' } },
+    { path: '/v1/python/rollback', body: { install: '7' } },
+    { path: '/v1/exec', body: { command: ['true'], detach: true } },
+  ])('a key that $path does not know is refused, not passed over', async ({ path, body }) => {
+    const answer = await post(path, JSON.stringify(body))
+    expect(answer).toMatchObject({ status: 400 })
+    expect(answer.text).toContain(Object.keys(body).at(-1))
+  })
+})
+
 describe('T30: requests that no client of ours sends', () => {
   const body = '{"name":"planted","scope":"admin"}'
   const head = () => [
