@@ -1,6 +1,8 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { errorText } from '../platform/files.ts'
+import type { Log } from '../platform/log.ts'
 import { parseRange } from './parse-range.ts'
 
 export type OpenFile = { readonly handle: FileHandle; readonly sizeBytes: number; readonly etag: string }
@@ -18,7 +20,7 @@ const MOST_FREE = 8
  * memory can be used again. New memory for each piece costs more than reading and sending it, in collections: V8 begins
  * one each time that 64 MB outside of its heap have come.
  */
-export const createFileSender = () => {
+export const createFileSender = (log: Log) => {
   const free: Buffer[] = []
   const take = (): Buffer => free.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
   const give = (piece: Buffer): void => {
@@ -45,6 +47,8 @@ export const createFileSender = () => {
       await sent
       outgoing.end()
     } catch (error) {
+      if (!outgoing.destroyed)
+        log.warn('a file could not be sent', { request: outgoing.req.url, error: errorText(error) })
       // The head has said how much comes; a connection that ends before is how the reader learns that it did not.
       outgoing.destroy(error instanceof Error ? error : undefined)
     } finally {

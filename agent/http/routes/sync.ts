@@ -8,6 +8,7 @@ import {
   SyncRow,
 } from '../../../shared/contract/records.ts'
 import { AgentError } from '../../../shared/contract/errors.ts'
+import type { Log } from '../../platform/log.ts'
 import type { Box } from '../box.ts'
 import { createFileSender } from '../send-file.ts'
 import { createRouter, json, jsonBody, route } from './router.ts'
@@ -19,8 +20,8 @@ const Name = z.object({ name: z.string() })
 /** A day. */
 const LONGEST_FLUSH_S = 86_400
 
-export const syncRoutes = (box: Box) => {
-  const sendFile = createFileSender()
+export const syncRoutes = (box: Box, log: Log) => {
+  const sendFile = createFileSender(log)
   return createRouter()
     .openapi(
       route('read', {
@@ -36,7 +37,7 @@ export const syncRoutes = (box: Box) => {
         method: 'post',
         path: '/sync',
         summary: 'Compare and copy now; answers when it is done',
-        request: { body: jsonBody(z.object({ name: z.string().nullable().default(null) })) },
+        request: { body: jsonBody(z.strictObject({ name: z.string().nullable().default(null) })) },
         responses: { 200: json(Rows, 'Syncs') },
       }),
       async (c) =>
@@ -52,7 +53,7 @@ export const syncRoutes = (box: Box) => {
         summary:
           'Copy what can be copied until the deadline, before the box goes away; answers with what is left',
         request: {
-          body: jsonBody(z.object({ deadlineSeconds: z.number().positive().max(LONGEST_FLUSH_S) })),
+          body: jsonBody(z.strictObject({ deadlineSeconds: z.number().positive().max(LONGEST_FLUSH_S) })),
         },
         responses: { 200: json(FlushRecord, 'What was stored and what is left') },
       }),

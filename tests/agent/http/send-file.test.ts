@@ -8,16 +8,25 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createFileSender } from '../../../agent/http/send-file.ts'
+import { createLog } from '../../../agent/platform/log.ts'
 
 let folder: string
 let server: Server
 let handles: FileHandle[]
 let file: { path: string; sizeBytes: number }
-const sendFile = createFileSender()
+let logged: string[]
+const sendFile = createFileSender(
+  createLog(
+    (line) => logged.push(line),
+    (text) => text,
+    () => new Date(),
+  ),
+)
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ga-send-'))
   handles = []
+  logged = []
   server = createServer((incoming, outgoing) => {
     const send = async (): Promise<void> => {
       const handle = await open(file.path)
@@ -105,11 +114,12 @@ test('many readers at once each get their own bytes, though the memory for them 
   await allClosed()
 })
 
-test('a file that becomes shorter while it is sent ends the connection early, and its handle is closed', async () => {
+test('a file that becomes shorter while it is sent ends the connection early, its handle is closed, and the log says so', async () => {
   write(randomBytes(100_000))
   truncateSync(file.path, 50_000)
   await expect(ask()).rejects.toThrow('aborted')
   await allClosed()
+  expect(logged.join()).toMatch(/could not be sent.*became shorter/)
 })
 
 test('a reader that goes away in the middle closes its file', async () => {
@@ -123,4 +133,5 @@ test('a reader that goes away in the middle closes its file', async () => {
     }).on('error', reject)
   })
   await allClosed()
+  expect(logged).toEqual([])
 })
