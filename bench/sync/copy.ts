@@ -9,7 +9,7 @@ import { mustDo, timed, withAgent, writeLarge } from './world.ts'
 
 const KEY = { key: 'bench-key', secret: 'bench-secret' }
 const SETTLE_S = 2
-const ROUNDS = 3
+const ROUNDS = 5
 
 /** What a careful user gives rclone: one stream a file, since with several it stores torn files, and as many files at once as the agent. */
 const CAREFUL = ['--multi-thread-streams=0', '--transfers=8']
