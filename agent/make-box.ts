@@ -115,10 +115,10 @@ export const makeBox = (deps: BoxDeps): Box => {
     processes: {
       ...processes,
       createStripper: createOutputStripper,
-      runOnce: async (command, { signal }) => {
+      runOnce: async (oneOff, { signal }) => {
         await adopted
         const name = `${ONE_OFF_PREFIX}${randomBytes(3).toString('hex')}`
-        return processes.runOnce(planOneOff(name, { command, searchPath: deps.config.searchPath }), {
+        return processes.runOnce(planOneOff(name, { ...oneOff, searchPath: deps.config.searchPath }), {
           signal,
         })
       },

@@ -102,8 +102,8 @@ export const createApi = ({ connection, signal, timeoutMs }: ApiDeps) => {
       return (await reply.json()) as { events: EventRecord[] }
     },
 
-    exec: (command: readonly string[]) =>
-      unwrap(within(EXEC_MS).exec.$post({ json: { command: [...command] } })),
+    exec: (command: readonly string[], input: 'terminal' | 'none') =>
+      unwrap(within(EXEC_MS).exec.$post({ json: { command: [...command], input } })),
     /** A way to a process beside the API. @throws AgentError also when there is no such process */
     wayTo: (name: string, ended: AbortSignal) =>
       connection.way({

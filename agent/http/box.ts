@@ -21,6 +21,7 @@ import type { GuardedPython } from '../apply/guarded-python.ts'
 import type { PullRequest, Pulled } from '../apply/pull-model.ts'
 import type { Journal } from '../apply/journal.ts'
 import type { Runs } from '../apply/runs.ts'
+import type { OneOff } from '../processes/planned-process.ts'
 import type { SecretFile } from '../platform/secret-file.ts'
 import type { Tokens } from './tokens.ts'
 
@@ -75,7 +76,7 @@ export type Box = {
     /** Somebody uses its web page now. */
     noteWebUse(name: string): void
     /** Resolves when it has begun. */
-    runOnce(command: readonly string[], context: { signal: AbortSignal }): Promise<ProcessRow>
+    runOnce(oneOff: OneOff, context: { signal: AbortSignal }): Promise<ProcessRow>
     checkWorkflow(
       workflow: { readonly text: string; readonly file: string; readonly process: string | null },
       context: { signal: AbortSignal },

@@ -40,6 +40,7 @@ export const JobSpec = z.object({
   nonce: z.string(),
   bootId: z.string(),
   argv: z.array(z.string()),
+  input: z.enum(['terminal', 'none']).exactOptional(),
   cwd: z.string(),
   user: z.object({ uid: z.number(), gid: z.number() }).nullable(),
   socket: z.string(),

@@ -8,6 +8,7 @@ import { cosmosFlags } from './kinds/cosmos/plan-cosmos.ts'
 import { Expectation } from './kinds/expectations.ts'
 import { FlagQuestion } from './kinds/flags.ts'
 import { processEnvironment } from './process-environment.ts'
+import type { JobInput } from './shim/records.ts'
 
 const READINESS = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('http'), url: z.string(), withinMs: z.number() }),
@@ -25,6 +26,8 @@ export const StoredPlan = z.object({
   name: z.string(),
   spec: z.custom<ProcessSpec>((value) => typeof value === 'object' && value !== null),
   argv: z.array(z.string()).min(1).readonly(),
+  /** What its standard input is. */
+  input: z.enum(['terminal', 'none']).default('terminal'),
   cwd: z.string(),
   digest: z.string(),
   readiness: READINESS.nullable(),
@@ -63,17 +66,17 @@ export type PlanContext = {
 
 const COMFYUI_START_MS = 600_000
 
+export type OneOff = { readonly command: readonly string[]; readonly input: JobInput }
+
 /** A command that is run once, outside of any manifest: in the home folder, with what the box has on its path. */
 export const planOneOff = (
   name: string,
-  { command, searchPath }: { readonly command: readonly string[]; readonly searchPath: string },
-): PlannedProcess =>
-  planProcess(name, ProcessSpec.parse({ kind: 'command', command, working_dir: homedir() }), {
-    interpreter: null,
-    binFolder: null,
-    environment: {},
-    searchPath,
-  })
+  { command, input, searchPath }: OneOff & { readonly searchPath: string },
+): PlannedProcess => {
+  const spec = ProcessSpec.parse({ kind: 'command', command, working_dir: homedir() })
+  const context = { interpreter: null, binFolder: null, environment: {}, searchPath }
+  return { ...planProcess(name, spec, context), input }
+}
 
 /** Where the step before a Cosmos job writes its variants; the job itself finds them there. */
 const VARIANTS = 'VARIANTS_FILE'
@@ -162,7 +165,8 @@ export const planProcess = (
     )
     .digest('hex')
   // The variables are in `environment`; here they would put secrets on the disk.
-  return { name, spec: { ...spec, env: {} }, argv, cwd, environment, digest, readiness, url, ...judged }
+  const stored = { name, spec: { ...spec, env: {} }, argv, input: 'terminal' as const, cwd, digest }
+  return { ...stored, environment, readiness, url, ...judged }
 }
 
 const commandArgv = (command: readonly string[], context: PlanContext): readonly string[] => {

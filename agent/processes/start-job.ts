@@ -68,6 +68,7 @@ export const startJob = async (plan: PlannedProcess, context: StartContext): Pro
     ...job,
     bootId: readBootId(),
     argv: [...argv, ...flags],
+    input: plan.input,
     cwd: plan.cwd,
     user: account.user,
     socket,

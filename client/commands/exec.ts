@@ -42,8 +42,10 @@ export const exec: Command = {
 
 const execute = async (call: Call): Promise<number> => {
   const api = await call.api()
-  const { process: begun } = await api.exec(call.args)
-  if (flagOption(call, 'detach')) {
+  const detached = flagOption(call, 'detach')
+  // Nobody can type here: a program that asks is told that nothing comes, instead of holding a script for ever.
+  const { process: begun } = await api.exec(call.args, detached ? 'terminal' : 'none')
+  if (detached) {
     if (call.output.json) call.output.document({ process: begun })
     call.output.line(bold(begun.name), ` has begun; its output: agentctl logs -f ${begun.name}`)
     return 0

@@ -41,6 +41,16 @@ test('a program that is not there is 127; a failure of agentctl itself is 125', 
   expect((await away.ended).code).toBe(125)
 })
 
+test('a program that asks for input is told that nothing comes; under exec -d it waits at its terminal', async () => {
+  expect(await exec('sh', '-c', 'cat; echo no more; test -t 1')).toMatchObject({
+    code: 0,
+    stdout: 'no more\n',
+  })
+  const begun = await agent.agentctl(['exec', '-d', '--json', '--', 'sh', '-c', 'test -t 0'])
+  const { name } = (JSON.parse(begun.stdout) as { process: ProcessRow }).process
+  expect((await agent.agentctl(['wait', name])).code).toBe(0)
+})
+
 test('no command, and an option of agentctl that does not exist, are mistakes of the command line', async () => {
   expect((await agent.agentctl(['exec'])).code).toBe(2)
   expect((await agent.agentctl(['exec', '--nothing', 'true'])).code).toBe(2)

@@ -7,7 +7,13 @@ import { createRouter, json, jsonBody, route } from './router.ts'
 
 const Name = z.object({ name: z.string() })
 const From = z.object({ from: z.coerce.number().int().nonnegative().exactOptional() })
-const Command = z.strictObject({ command: z.array(z.string().max(131_072)).min(1).max(4096) })
+const Command = z.strictObject({
+  command: z.array(z.string().max(131_072)).min(1).max(4096),
+  input: z
+    .enum(['terminal', 'none'])
+    .default('terminal')
+    .describe('none: it reads the end of its input at once'),
+})
 
 /** What runs code of the caller's choosing: terminals and one-off processes, for admin alone. */
 export const terminalRoutes = (box: Box) =>
@@ -21,7 +27,7 @@ export const terminalRoutes = (box: Box) =>
         responses: { 201: json(z.object({ process: ProcessRow }), 'The process, begun') },
       }),
       async (c) => {
-        const process = await box.processes.runOnce(c.req.valid('json').command, { signal: c.req.raw.signal })
+        const process = await box.processes.runOnce(c.req.valid('json'), { signal: c.req.raw.signal })
         return c.json({ process }, 201)
       },
     )

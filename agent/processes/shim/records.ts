@@ -28,11 +28,16 @@ export type ShimSpec = {
   readonly nonce: string
   readonly bootId: string
   readonly argv: readonly string[]
+  /** What its standard input is; absent in the specification of an older agent: the terminal. */
+  readonly input?: JobInput
   readonly cwd: string
   readonly user: { readonly uid: number; readonly gid: number } | null
   readonly socket: string
   readonly logLimits: LogLimits
 }
+
+/** `none`: it reads the end of its input at once, as from /dev/null; its output still goes to a terminal. */
+export type JobInput = 'terminal' | 'none'
 
 /** Size of one log file, and of all that are kept. */
 export type LogLimits = { readonly fileBytes: number; readonly totalBytes: number }

@@ -42,7 +42,7 @@ export const openTerminal = async (launch: Launch): Promise<Terminal> => {
  * own on the slave side until the exit is reported: then there is no hang-up before everything is read.
  */
 const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Terminal => {
-  const [program = '', ...args] = spec.argv
+  const [program = '', ...args] = spec.input === 'none' ? withoutInput(spec.argv) : spec.argv
   const terminal = pty.spawn(program, args, {
     name: environment['TERM'] ?? 'xterm-256color',
     cols: 120,
@@ -69,6 +69,15 @@ const openPty = (pty: typeof NodePty, { spec, environment, events }: Launch): Te
     resize: (columns, rows) => terminal.resize(columns, rows),
   }
 }
+
+/** node-pty gives all three descriptors to the terminal, so a shell takes the first away before it becomes the program. */
+const withoutInput = (argv: readonly string[]): readonly string[] => [
+  '/bin/sh',
+  '-c',
+  'exec "$@" </dev/null',
+  'sh',
+  ...argv,
+]
 
 /** node-pty knows its descriptor but does not type it. */
 const masterOf = (terminal: NodePty.IPty): number | undefined =>
