@@ -1,20 +1,12 @@
 import { join } from 'node:path'
 import { writeFileSync } from 'node:fs'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { AgentProcess } from '../support/agent-process.ts'
-import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
+import { expect, test } from 'vitest'
+import { startAgentForFile } from '../support/agent-for-file.ts'
+import { runProgram } from '../support/agent-process.ts'
 import { AGENTCTL } from '../support/programs.ts'
 
-let home: string
-let agent: AgentProcess
-beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
-})
+const agent = await startAgentForFile()
+const { home } = agent
 
 test('agentctl status does not load node’s own fetch, which would take longer than the rest of it', async () => {
   const tell = join(home, 'tell.cjs')

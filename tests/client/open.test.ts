@@ -2,22 +2,19 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { request } from 'node:http'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { beforeAll, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { startAgentctl } from '../support/agentctl.ts'
-import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
-import type { AgentProcess } from '../support/agent-process.ts'
+import { startAgentForFile } from '../support/agent-for-file.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
 
 /** A page that answers with what it was asked, and echoes over a WebSocket. */
 const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 
-let home: string
-let agent: AgentProcess
+const agent = await startAgentForFile()
+const { home } = agent
 let pagePort: number
 beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
   pagePort = await freePort()
   const url = `http://127.0.0.1:${pagePort}/`
   const processes = {
@@ -31,10 +28,6 @@ beforeAll(async () => {
   }
   writeFileSync(join(home, 'manifest.yaml'), JSON.stringify({ version: 1, name: 'pages', processes }))
   await agent.agentctl(['apply', join(home, 'manifest.yaml')])
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
 })
 
 /** A page that is open, and the cookie of the one browser that was let in. */

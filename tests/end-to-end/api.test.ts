@@ -1,25 +1,18 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
-import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
-import type { AgentProcess } from '../support/agent-process.ts'
+import { beforeAll, expect, test } from 'vitest'
+import { startAgentForFile } from '../support/agent-for-file.ts'
+import { runProgram } from '../support/agent-process.ts'
 import { rawRequest } from '../support/raw-request.ts'
 import { AGENTD } from '../support/programs.ts'
 
-let home: string
-let agent: AgentProcess
-let admin: string
+const agent = await startAgentForFile()
+const { home } = agent
+const admin = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
 let reader: string
 beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
-  admin = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
   const paired = await agentd('pair', '--json', '--scope', 'read', '--name', 'dashboard')
   reader = (JSON.parse(paired.stdout) as { token: string }).token
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
 })
 
 const agentd = (...args: string[]) =>

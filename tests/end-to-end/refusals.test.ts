@@ -2,23 +2,16 @@ import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
+import { startAgentForFile } from '../support/agent-for-file.ts'
 import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
-import type { AgentProcess, Ended } from '../support/agent-process.ts'
+import type { Ended } from '../support/agent-process.ts'
 import { AGENTCTL, AGENTD } from '../support/programs.ts'
 
 /* Bad input ends in the contract's exit status with two lines that a person can act on, and changes nothing. */
 
-let home: string
-let agent: AgentProcess
-beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
-})
+const agent = await startAgentForFile()
+const { home } = agent
 
 const manifest = (name: string, text: string): string => {
   const path = join(home, name)

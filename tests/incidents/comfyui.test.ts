@@ -1,23 +1,14 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { Problem, RunRecord, StatusRecord, WorkflowReport } from '../../shared/contract/records.ts'
-import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
-import type { AgentProcess } from '../support/agent-process.ts'
+import { startAgentForFile } from '../support/agent-for-file.ts'
 import { freePort, makeComfyUI, nodeModule } from '../support/comfyui/stand-in.ts'
 
 /* What went wrong with ComfyUI on rented boxes, as a user of agentd and agentctl meets it now. */
 
-let home: string
-let agent: AgentProcess
-beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
-})
+const agent = await startAgentForFile()
+const { home } = agent
 
 const applyComfyUI = async (spec: Readonly<Record<string, unknown>>, flags: readonly string[] = []) => {
   const manifest = join(home, 'manifest.yaml')

@@ -3,13 +3,12 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { createConnection } from 'node:net'
 import { findProgram } from '../../../agent/platform/commands.ts'
 import type { TokenRow } from '../../../shared/contract/records.ts'
-import { makeHome, removeHome, startAgent } from '../../support/agent-process.ts'
-import type { AgentProcess } from '../../support/agent-process.ts'
+import { startAgentForFile } from '../../support/agent-for-file.ts'
 import { rawRequest } from '../../support/raw-request.ts'
 import { openRaw, statusLine } from '../../support/raw-socket.ts'
 
@@ -17,18 +16,9 @@ const prlimit = findProgram('prlimit', process.env['PATH'] ?? '')
 
 /* A real agentd, asked as no client of ours would ask. */
 
-let home: string
-let agent: AgentProcess
-let admin: string
-beforeAll(async () => {
-  home = makeHome()
-  agent = await startAgent({ home })
-  admin = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
-})
-afterAll(async () => {
-  await agent.kill('SIGTERM')
-  await removeHome(home)
-})
+const agent = await startAgentForFile()
+const { home } = agent
+const admin = readFileSync(join(home, 'state/local-token'), 'utf8').trim()
 
 const socketPath = () => join(home, 'run/agent.sock')
 const bearer = (token = admin) => ({ authorization: `Bearer ${token}` })
