@@ -2,13 +2,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import * as pty from 'node-pty'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
-import { AGENTCTL } from '../support/programs.ts'
+import { attach } from '../support/attach.ts'
 
 const SHELL = 'stty -echo; echo up; while read -r line; do echo "<$line> $(stty size)"; done; echo bye'
 const FLOOD = 'echo flood; read -r go; head -c 5000000 /dev/zero | tr "\\0" x; echo end; sleep 1000'
@@ -30,35 +29,7 @@ afterAll(async () => {
   await removeHome(home)
 })
 
-/** agentctl attach on a terminal of its own. */
-const attach = (name: string, size = { cols: 100, rows: 40 }) => {
-  const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', name], {
-    ...size,
-    env: { PATH: process.env['PATH'] ?? '', HOME: home, AGENT_HOME: home },
-  })
-  let shown = ''
-  let code: number | undefined
-  terminal.onData((text) => (shown += text))
-  terminal.onExit(({ exitCode }) => (code = exitCode))
-  onTestFinished(() => {
-    if (code === undefined) terminal.kill('SIGKILL')
-  })
-  return {
-    type: (text: string) => terminal.write(text),
-    resize: (columns: number, rows: number) => terminal.resize(columns, rows),
-    shown: async (wanted: string): Promise<string> => {
-      while (!shown.includes(wanted)) {
-        if (code !== undefined) throw new Error(`agentctl ended with ${code} without “${wanted}”: ${shown}`)
-        await delay(20)
-      }
-      return shown
-    },
-    ended: async (): Promise<number> => {
-      while (code === undefined) await delay(20)
-      return code
-    },
-  }
-}
+const env = () => ({ HOME: home, AGENT_HOME: home })
 
 const open = (path: string, headers: Readonly<Record<string, string>> = {}) =>
   new WebSocket(`ws://agent${path}`, {
@@ -78,7 +49,7 @@ const refusalOf = (ws: WebSocket): Promise<number> =>
   })
 
 test('attach shows what went before, sends keys and the size, and detaches with ctrl-]', async () => {
-  const one = attach('shell', { cols: 90, rows: 30 })
+  const one = attach('shell', { env: env(), size: { cols: 90, rows: 30 } })
   await one.shown('up')
   one.type('first\r')
   await one.shown('<first> 30 90')
@@ -86,7 +57,7 @@ test('attach shows what went before, sends keys and the size, and detaches with 
   await delay(300)
   one.type('second\r')
   await one.shown('<second> 22 77')
-  const two = attach('shell')
+  const two = attach('shell', { env: env() })
   await two.shown('<second>')
   two.type('from two\r')
   await one.shown('<from two>')
@@ -98,7 +69,7 @@ test('attach shows what went before, sends keys and the size, and detaches with 
 })
 
 test('attach goes on over a restart of the agent, and returns when the process has ended', async () => {
-  const terminal = attach('shell')
+  const terminal = attach('shell', { env: env() })
   await terminal.shown('up')
   await agent.kill('SIGKILL')
   await terminal.shown('trying again')
@@ -114,7 +85,7 @@ test('attach goes on over a restart of the agent, and returns when the process h
   expect(after).not.toContain('up\r')
   terminal.type('\x04')
   expect(await terminal.ended()).toBe(0)
-  const refused = attach('shell')
+  const refused = attach('shell', { env: env() })
   expect(await refused.ended()).toBe(1)
 })
 
@@ -123,7 +94,7 @@ test('a reader that does not read is let go, and neither the log nor another rea
   const closed = new Promise<number>((resolve) => slow.once('close', resolve))
   await new Promise((resolve) => slow.once('open', resolve))
   slow.pause()
-  const other = attach('flood')
+  const other = attach('flood', { env: env() })
   await other.shown('flood')
   other.type('go\r')
   const shown = await other.shown('xend')

@@ -6,21 +6,21 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect, createServer } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
-import * as pty from 'node-pty'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { loadTlsIdentity } from '../../agent/http/tls-identity.ts'
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import { makeHome, removeHome, runProgram, startAgent } from '../support/agent-process.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
+import { attach } from '../support/attach.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
+import { shellAndPage } from '../support/shell-and-page.ts'
 import { enterPage } from '../support/enter-page.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
-import { AGENTCTL, AGENTD } from '../support/programs.ts'
+import { AGENTD } from '../support/programs.ts'
 
 /* The real agentd on a TLS port, and the real agentctl from a machine that has no ssh. */
 
-const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 const OTHER_PIN = `sha256//${Buffer.alloc(32).toString('base64')}`
 const SECRET = 'a'.repeat(43)
 const HASH = createHash('sha256').update(SECRET).digest('hex')
@@ -176,31 +176,13 @@ test('another pin pairs nothing, and the context that there was stays as it is',
 })
 
 test('attach and open work over TLS', async () => {
-  const pagePort = await freePort()
-  const processes = {
-    shell: {
-      kind: 'command',
-      command: ['bash', '-c', 'stty -echo; echo up; while read -r line; do echo "<$line>"; done'],
-    },
-    page: {
-      kind: 'command',
-      restart: 'always',
-      command: [process.execPath, PAGE, String(pagePort)],
-      ready: { http: `http://127.0.0.1:${pagePort}/` },
-    },
-  }
   const manifest = join(home, 'm.yaml')
-  writeFileSync(manifest, JSON.stringify({ version: 1, name: 'tls', processes }))
+  writeFileSync(manifest, JSON.stringify({ version: 1, name: 'tls', processes: await shellAndPage() }))
   expect((await agentctl('apply', manifest)).code).toBe(0)
-  const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', 'shell'], {
-    env: { PATH: process.env['PATH'] ?? '', ...env },
-  })
-  onTestFinished(() => terminal.kill('SIGKILL'))
-  let shown = ''
-  terminal.onData((text) => (shown += text))
-  while (!shown.includes('up')) await delay(20)
-  terminal.write('over tls\r')
-  while (!shown.includes('<over tls>')) await delay(20)
+  const terminal = attach('shell', { env })
+  await terminal.shown('up')
+  terminal.type('over tls\r')
+  await terminal.shown('<over tls>')
   const open = startAgentctl(['open', 'page'], { env })
   onTestFinished(() => {
     open.child.kill('SIGKILL')

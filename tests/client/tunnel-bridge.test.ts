@@ -1,25 +1,24 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import * as pty from 'node-pty'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { StatusRecord } from '../../shared/contract/records.ts'
 import type { AgentProcess } from '../support/agent-process.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
-import { freePort } from '../support/comfyui/stand-in.ts'
+import { attach } from '../support/attach.ts'
+import { shellAndPage } from '../support/shell-and-page.ts'
 import { enterPage } from '../support/enter-page.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
-import { AGENTCTL, AGENTD } from '../support/programs.ts'
+import { AGENTD } from '../support/programs.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
 
 /* The real agentctl, ssh, sshd and agentd. The sshd forwards nothing at all, so that only the bridge can carry. */
 
 const MIB = 2 ** 20
-const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 /** What a login script of a careless image prints into every command's output. */
 const NOISE = 'echo "welcome to your pod"'
 
@@ -129,30 +128,15 @@ describe.skipIf(noSshServer !== undefined)(
     })
 
     test('attach and open work: terminals, pages, and a page’s many requests over few logins', async () => {
-      const pagePort = await freePort()
-      const shell = 'stty -echo; echo up; while read -r line; do echo "<$line>"; done'
-      const processes = {
-        shell: { kind: 'command', command: ['bash', '-c', shell] },
-        page: {
-          kind: 'command',
-          restart: 'always',
-          command: [process.execPath, PAGE, String(pagePort)],
-          ready: { http: `http://127.0.0.1:${pagePort}/` },
-        },
-      }
       const manifest = join(home, 'p.yaml')
-      writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes }))
+      writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes: await shellAndPage() }))
       expect((await agentctl('apply', manifest)).code).toBe(EXIT.done)
-      const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', 'shell'], { env })
-      onTestFinished(() => terminal.kill('SIGKILL'))
-      const ended = new Promise((resolve) => terminal.onExit(({ exitCode }) => resolve(exitCode)))
-      let shown = ''
-      terminal.onData((text) => (shown += text))
-      await until(() => shown.includes('up'))
-      terminal.write('over a bridge\r')
-      await until(() => shown.includes('<over a bridge>'))
-      terminal.write('\x1d')
-      expect(await ended).toBe(EXIT.done)
+      const terminal = attach('shell', { env })
+      await terminal.shown('up')
+      terminal.type('over a bridge\r')
+      await terminal.shown('<over a bridge>')
+      terminal.type('\x1d')
+      expect(await terminal.ended()).toBe(EXIT.done)
       const open = startAgentctl(['open', 'page'], { env })
       await open.printed('agentctl-open=')
       const page = await enterPage(open.stdout())

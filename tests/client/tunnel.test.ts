@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import * as pty from 'node-pty'
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { EXIT } from '../../shared/contract/errors.ts'
 import type { StatusRecord, TokenRow } from '../../shared/contract/records.ts'
@@ -9,17 +8,17 @@ import type { AgentProcess } from '../support/agent-process.ts'
 import { makeHome, removeHome, startAgent } from '../support/agent-process.ts'
 import { runAgentctl, startAgentctl } from '../support/agentctl.ts'
 import { holds, makeCheckpoint } from '../support/checkpoint.ts'
-import { freePort } from '../support/comfyui/stand-in.ts'
+import { attach } from '../support/attach.ts'
+import { shellAndPage } from '../support/shell-and-page.ts'
 import { enterPage } from '../support/enter-page.ts'
 import { startHub } from '../support/hub/hub.ts'
 import { listeningPorts } from '../support/listening-ports.ts'
 import type { SshServer } from '../support/ssh-server.ts'
 import { noSshServer, startSshServer } from '../support/ssh-server.ts'
-import { AGENTCTL, AGENTD } from '../support/programs.ts'
+import { AGENTD } from '../support/programs.ts'
 
 /* The real agentctl, ssh, sshd and agentd, on loopback. */
 
-const PAGE = join(import.meta.dirname, '../fixtures/bin/echo-page.ts')
 const MIB = 2 ** 20
 
 let home: string
@@ -153,30 +152,14 @@ describe.skipIf(noSshServer !== undefined)(
     })
 
     test('attach and open work through the connection, also one that has to be opened first', async () => {
-      const pagePort = await freePort()
-      const shell = 'stty -echo; echo up; while read -r line; do echo "<$line>"; done'
-      const processes = {
-        shell: { kind: 'command', command: ['bash', '-c', shell] },
-        page: {
-          kind: 'command',
-          restart: 'always',
-          command: [process.execPath, PAGE, String(pagePort)],
-          ready: { http: `http://127.0.0.1:${pagePort}/` },
-        },
-      }
       const manifest = join(home, 'p.yaml')
-      writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes }))
+      writeFileSync(manifest, JSON.stringify({ version: 1, name: 'p', processes: await shellAndPage() }))
       expect((await agentctl('apply', manifest)).code).toBe(EXIT.done)
       killMaster()
-      const terminal = pty.spawn(process.execPath, [AGENTCTL, 'attach', 'shell'], {
-        env: server.env,
-      })
-      onTestFinished(() => terminal.kill('SIGKILL'))
-      let shown = ''
-      terminal.onData((text) => (shown += text))
-      await until(() => shown.includes('up'))
-      terminal.write('over ssh\r')
-      await until(() => shown.includes('<over ssh>'))
+      const terminal = attach('shell', { env: server.env })
+      await terminal.shown('up')
+      terminal.type('over ssh\r')
+      await terminal.shown('<over ssh>')
       const open = startAgentctl(['open', 'page'], { env: server.env })
       onTestFinished(() => {
         open.child.kill('SIGKILL')
