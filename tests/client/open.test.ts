@@ -4,8 +4,10 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { findProgram } from '../../agent/platform/commands.ts'
 import { startAgentctl } from '../support/agentctl.ts'
 import { startAgentForFile } from '../support/agent-for-file.ts'
+import { runProgram } from '../support/agent-process.ts'
 import { freePort } from '../support/comfyui/stand-in.ts'
 
 /** A page that answers with what it was asked, and echoes over a WebSocket. */
@@ -149,6 +151,37 @@ test.each([
   })
   expect(await statusOfSocket(port, { ...headers, cookie })).toBe(403)
 })
+
+const chromium = ['chromium', 'chromium-browser', 'google-chrome']
+  .map((name) => findProgram(name, process.env['PATH'] ?? ''))
+  .find((path) => path !== undefined)
+
+test.skipIf(chromium === undefined)(
+  `a real browser shows the page, its requests and its WebSocket (${chromium ?? 'skipped: there is no Chromium'})`,
+  async () => {
+    const running = startAgentctl(['open', 'page'], { env: { AGENT_HOME: home, HOME: home } })
+    onTestFinished(() => {
+      running.child.kill('SIGKILL')
+    })
+    await running.printed('once')
+    const [address = ''] = /http:\/\/127\.0\.0\.1:\d+\/\S+/.exec(running.stdout()) ?? []
+    const headless = [
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      `--user-data-dir=${join(home, 'browser')}`,
+    ]
+    const argv = [chromium ?? '', ...headless, '--dump-dom', address]
+    const { stdout } = await runProgram(argv, { env: { HOME: home } })
+    const [, shown = ''] = /<body>(.*)<\/body>/s.exec(stdout) ?? []
+    // Chromium itself has sent the cookie of agentctl open, which the page does not see.
+    expect(JSON.parse(shown)).toMatchObject({
+      url: '/asked',
+      cookie: null,
+      heard: [expect.stringContaining('/from-the-document'), 'hello'],
+    })
+  },
+)
 
 test('somebody else on this machine is not let in: the code of the address works once', async () => {
   const { port, code, cookie } = await openPage()
