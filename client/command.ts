@@ -30,12 +30,26 @@ export const COMMAND_GROUPS = [
 ] as const
 export type CommandGroup = (typeof COMMAND_GROUPS)[number]
 
+/** What a shell can complete by asking: the contexts of this machine, and what the box has. */
+export const NAME_KINDS = [
+  'contexts',
+  'processes',
+  'runs',
+  'syncs',
+  'checkpoints',
+  'secrets',
+  'tokens',
+] as const
+export type NameKind = (typeof NAME_KINDS)[number]
+
 export type CommandArgument = {
   readonly name: string
   readonly summary: string
   readonly optional?: true
   /** The words that it may be, for completion. */
   readonly choices?: readonly string[]
+  /** The names that it may be, for completion. */
+  readonly names?: NameKind
 }
 
 /** `flags` as commander reads them: `-f, --follow`, `--tail <n>`. */

@@ -29,23 +29,31 @@ export const completionScript = (shell: Shell, commands: readonly Command[]): st
 
 const bashScript = (commands: readonly Command[]): string => {
   const cases = [
-    { words: '', next: [...firstWords(commands), 'help'] },
-    ...[...familiesOf(commands)].map(([family, members]) => ({ words: family, next: members.map(lastWord) })),
+    { words: '', next: [...firstWords(commands), 'help'], kind: '' },
+    ...[...familiesOf(commands)].map(([family, members]) => ({
+      words: family,
+      next: members.map(lastWord),
+      kind: '',
+    })),
     ...commands.map(({ name, options = [], arguments: taken = [] }) => ({
       words: name,
       next: [...taken.flatMap(({ choices = [] }) => choices), ...options.map(longFlag)],
+      kind: taken[0]?.names ?? '',
     })),
   ].map(
-    ({ words, next }) => `    "${words}") next="${[...next, ...GLOBAL_OPTIONS.map(longFlag)].join(' ')}" ;;`,
+    ({ words, next, kind }) =>
+      `    "${words}") kind="${kind}" next="${[...next, ...GLOBAL_OPTIONS.map(longFlag)].join(' ')}" ;;`,
   )
   return `# agentctl completion; use it with: source <(agentctl completion bash)
 _agentctl() {
-  local current="\${COMP_WORDS[COMP_CWORD]}" first="" second="" takes="" next="" word i
+  local current="\${COMP_WORDS[COMP_CWORD]}" first="" second="" takes="" next="" kind="" word i
+  local -a of=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     word="\${COMP_WORDS[i]}"
+    if [[ $takes == --context ]]; then of=(--context "$word"); fi
     if [[ -n $takes ]]; then takes=""; continue; fi
     case "$word" in
-      ${optionsWithValue(commands).join('|')}) takes=yes ;;
+      ${optionsWithValue(commands).join('|')}) takes="$word" ;;
       -*) ;;
       help) [[ -z $first ]] || second="$word" ;;
       *) if [[ -z $first ]]; then first="$word"; elif [[ -z $second ]]; then second="$word"; fi ;;
@@ -57,6 +65,10 @@ _agentctl() {
   [[ -n $takes ]] || case "$first" in
 ${cases.join('\n')}
   esac
+  [[ $takes != --context ]] || kind=contexts
+  if [[ -n $kind && $current != -* ]]; then
+    next+=" $(agentctl --timeout 2s "\${of[@]}" completion $kind 2>/dev/null)"
+  fi
   COMPREPLY=($(compgen -W "$next" -- "$current"))
 }
 complete -o default -F _agentctl agentctl
@@ -79,9 +91,13 @@ const fishScript = (commands: readonly Command[]): string => {
     ),
     ...commands.flatMap(({ name, options = [], arguments: taken = [] }) => [
       ...taken.flatMap(({ choices = [], summary }) => choices.map((choice) => word(name, choice, summary))),
+      ...taken
+        .slice(0, 1)
+        .flatMap(({ names }) => (names ? [complete(name, `-f -a '(__agentctl_names ${names})'`)] : [])),
       ...options.map((option) => complete(name, fishOption(option))),
     ]),
     ...GLOBAL_OPTIONS.map((option) => `complete -c agentctl ${fishOption(option)}`),
+    `complete -c agentctl -l context -x -a '(__agentctl_names contexts)'`,
   ]
   return `# agentctl completion; use it with: agentctl completion fish | source
 function __agentctl_at
@@ -105,6 +121,14 @@ function __agentctl_at
     test "$words[1]" = help; and set -e words[1]
     contains -- "$words[1]" ${[...families.keys()].join(' ')}; and set words $words[1..2]; or set words $words[1]
     test "$words" = "$argv"
+end
+function __agentctl_names
+    set -l typed (commandline -opc)
+    set -l of
+    if set -l at (contains -i -- --context $typed); and test $at -lt (count $typed)
+        set of --context $typed[(math $at + 1)]
+    end
+    agentctl --timeout 2s $of completion $argv 2>/dev/null
 end
 ${lines.join('\n')}
 `

@@ -12,7 +12,7 @@ export const attach: Command = {
   group: 'Processes',
   summary: 'the terminal of a process; detach with ctrl-]',
   example: 'agentctl attach trainer',
-  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them', names: 'processes' }],
   run: async (call) => {
     const name = argument(call, 0)
     if (call.output.json)

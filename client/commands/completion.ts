@@ -1,6 +1,6 @@
 import { AgentError, EXIT } from '../../shared/contract/errors.ts'
 import type { Command } from '../command.ts'
-import { argument } from '../command.ts'
+import { argument, NAME_KINDS } from '../command.ts'
 
 export const completion: Command = {
   name: 'completion',
@@ -11,6 +11,12 @@ export const completion: Command = {
   run: async (call) => {
     const { completionScript, SHELLS } = await import('../completion-script.ts')
     const asked = argument(call, 0)
+    const kind = NAME_KINDS.find((one) => one === asked)
+    if (kind !== undefined) {
+      const { completionNames } = await import('../completion-names.ts')
+      for (const name of await completionNames(kind, call)) call.output.line(name)
+      return EXIT.done
+    }
     const shell = SHELLS.find((one) => one === asked)
     if (shell === undefined)
       throw new AgentError('usage', `there is no completion for ${asked}`, {

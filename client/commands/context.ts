@@ -28,7 +28,11 @@ export const contextLs: Command = {
   },
 }
 
-const NAME = { name: 'name', summary: 'the context; agentctl context ls lists them' }
+const NAME = {
+  name: 'name',
+  summary: 'the context; agentctl context ls lists them',
+  names: 'contexts' as const,
+}
 
 export const contextUse: Command = {
   name: 'context use',

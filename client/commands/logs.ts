@@ -13,7 +13,7 @@ export const logs: Command = {
   group: 'Processes',
   summary: 'the output of a process, also after it ended',
   example: 'agentctl logs --follow --tail 100 comfyui',
-  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them', names: 'processes' }],
   options: [
     { flags: '-f, --follow', summary: 'go on with what it prints; with --json one object a line' },
     { flags: '--since <time>', summary: 'from this time on (ISO 8601), or an age like 10m' },

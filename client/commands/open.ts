@@ -8,7 +8,7 @@ export const openPage: Command = {
   group: 'Processes',
   summary: 'the web page of a process on a port of this machine, through the agent',
   example: 'agentctl open comfyui --port 8188',
-  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them', names: 'processes' }],
   options: [{ flags: '--port <port>', summary: 'the port on 127.0.0.1; by default a free one' }],
   run: (call) =>
     followUntilInterrupted(call, async () => {

@@ -9,7 +9,7 @@ const action = (name: 'start' | 'stop' | 'restart', summary: string): Command =>
   group: 'Processes',
   summary,
   example: `agentctl ${name} comfyui`,
-  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them', names: 'processes' }],
   run: async (call) => {
     const answer = await (await call.api()).actOn(argument(call, 0), name)
     if (call.output.json) call.output.document(answer)

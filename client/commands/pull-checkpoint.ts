@@ -16,7 +16,12 @@ export const pullCheckpoint: Command = {
   summary: 'bring a complete checkpoint here, resumable and verified',
   example: 'agentctl pull-checkpoint latest --to runs --watch --every 2m',
   arguments: [
-    { name: 'name', summary: 'a checkpoint; by default latest, the newest complete one', optional: true },
+    {
+      name: 'name',
+      summary: 'a checkpoint; by default latest, the newest complete one',
+      optional: true,
+      names: 'checkpoints',
+    },
   ],
   options: [
     { flags: '--sync <name>', summary: 'of this sync alone' },

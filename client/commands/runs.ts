@@ -23,7 +23,7 @@ export const runs: Command = {
   },
 }
 
-const RUN_ID = { name: 'id', summary: 'the run; agentctl runs lists them' }
+const RUN_ID = { name: 'id', summary: 'the run; agentctl runs lists them', names: 'runs' as const }
 
 export const runShow: Command = {
   name: 'run show',

@@ -3,7 +3,11 @@ import type { Command } from '../command.ts'
 import { argument } from '../command.ts'
 import { readSecretInput } from '../read-input.ts'
 
-const NAME = { name: 'name', summary: 'as the manifest names it, for example HF_TOKEN' }
+const NAME = {
+  name: 'name',
+  summary: 'as the manifest names it, for example HF_TOKEN',
+  names: 'secrets' as const,
+}
 
 export const secretSet: Command = {
   name: 'secret set',

@@ -10,7 +10,7 @@ export const sync: Command = {
   group: 'Checkpoints',
   summary: 'state of each sync; run one now',
   example: 'agentctl sync checkpoints --now',
-  arguments: [{ name: 'name', summary: 'one sync alone', optional: true }],
+  arguments: [{ name: 'name', summary: 'one sync alone', optional: true, names: 'syncs' }],
   options: [{ flags: '--now', summary: 'copy now, and return when everything is there' }],
   run: async (call) => {
     const name = call.args[0]

@@ -109,7 +109,7 @@ export const tokenRevoke: Command = {
   group: 'Access',
   summary: 'make a token worthless, at once',
   example: 'agentctl token revoke ID',
-  arguments: [{ name: 'id', summary: 'its id; agentctl token ls lists them' }],
+  arguments: [{ name: 'id', summary: 'its id; agentctl token ls lists them', names: 'tokens' }],
   run: async (call) => {
     const answer = await (await call.api()).revokeToken(argument(call, 0))
     if (call.output.json) call.output.document(answer)

@@ -19,7 +19,7 @@ export const wait: Command = {
   group: 'Processes',
   summary: 'until a process ends; exits 0 when it ended with 0, else 1',
   example: 'agentctl wait trainer && agentctl down',
-  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them' }],
+  arguments: [{ name: 'process', summary: 'its name; agentctl ps lists them', names: 'processes' }],
   run: async (call) => {
     const row = await waitForEnd(argument(call, 0), call)
     const { exitCode, signal } = row
