@@ -11,6 +11,7 @@ import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import type { ChunkBuffers } from './chunk-buffers.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
 import { fetchChunk } from './fetch-chunk.ts'
+import { createFlush } from './flush.ts'
 import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { reuseChunks } from './reuse-chunks.ts'
@@ -148,34 +149,6 @@ const fetchMissing = async (
   await flush.end()
   for (const result of results) if (result.status === 'rejected') throw result.reason
   return running.finish(handle, { sizeBytes: file.sizeBytes, signal })
-}
-
-const FLUSH_BYTES = 2 ** 28
-
-/** Has the disk write while the bytes still arrive, so that nobody waits for gigabytes of it at the end. */
-const createFlush = (handle: FileHandle) => {
-  let unflushed = 0
-  let underWay: Promise<void> | undefined
-  const failures: unknown[] = []
-  return {
-    wrote: (bytes: number): void => {
-      unflushed += bytes
-      if (unflushed < FLUSH_BYTES || underWay !== undefined) return
-      unflushed = 0
-      underWay = handle
-        .datasync()
-        .catch((error: unknown) => failures.push(error))
-        .then(() => (underWay = undefined))
-    },
-    /**
-     * Waits for what is under way: the handle must not be closed under it. Throws what failed: the kernel says it once,
-     * and the flush at the end would know nothing of it.
-     */
-    end: async (): Promise<void> => {
-      await underWay
-      if (failures.length > 0) throw failures[0]
-    },
-  }
 }
 
 const lengthOf = ({ start, end }: Chunk): number => end - start + 1
