@@ -1,5 +1,4 @@
-import { lstat, readdir, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { lstat } from 'node:fs/promises'
 import { AgentError, type ErrorCode, type Problem, problemFrom } from '../../shared/contract/errors.ts'
 import { formatSource, parseSource } from '../../shared/sources/parse-source.ts'
 import { resolveSource } from '../../shared/sources/resolve-source.ts'
@@ -7,10 +6,10 @@ import type { ResolvedSource } from '../../shared/sources/resolved-source.ts'
 import { claimPath, type HeldClaim, takeClaim } from './claim.ts'
 import { checkDestination } from './destination.ts'
 import type { FileContext } from './file-context.ts'
+import { fetchFromSource } from './fetch-from-source.ts'
 import { findPartners } from './find-partners.ts'
-import { type Chosen, fillPart } from './fill-part.ts'
 import { hashFile } from './hash-file.ts'
-import { findMismatch, installPart } from './install-part.ts'
+import { findMismatch } from './install-part.ts'
 import { type Expected, judgeSource } from '../../shared/sources/judge-source.ts'
 import { discardPart } from './part-file.ts'
 import type { PlannedFile } from './planned-file.ts'
@@ -78,7 +77,7 @@ const fetchClaimed = async (file: PlannedFile, context: FileContext): Promise<Pr
       if (file.sha256 === null && (await keepExisting(file, { ...chosen, reference: source.reference })))
         return warning
       if (file.keepsOther === true && (await exists(file.path))) throw holdsOther(file)
-      await fetchFrom(file, { ...chosen, partners: await findPartners(file, { ...chosen, primary }) })
+      await fetchFromSource(file, { ...chosen, partners: await findPartners(file, { ...chosen, primary }) })
       return warning
     } catch (error) {
       signal.throwIfAborted()
@@ -102,78 +101,6 @@ const fetchClaimed = async (file: PlannedFile, context: FileContext): Promise<Pr
 
 /** Failures of the box itself: another source would meet them too. */
 const LOCAL: readonly ErrorCode[] = ['disk_full', 'read_only', 'io_error', 'destination_invalid', 'internal']
-
-/** Fetches and verifies from one source; wrong bytes and a file that changed under the transfer get one new attempt. */
-const fetchFrom = async (
-  file: PlannedFile,
-  first: FileContext & Chosen & { readonly partners: readonly Chosen[] },
-): Promise<void> => {
-  const { row, signal } = first
-  const startedMs = first.clock.monotonicMs()
-  let chosen = first
-  let mismatches = 0
-  let changes = 0
-  let isQuarantined = false
-  try {
-    for (;;) {
-      const twin = await findTwin(chosen)
-      try {
-        const onDiskFull = (): Promise<void> => removeQuarantined(file.path)
-        const hashes = await fillPart(file, { ...chosen, twin: twin?.path, onDiskFull })
-        const reference = chosen.source.reference
-        const verified = await installPart(file, { ...chosen, reference, hashes })
-        row.finish(verified)
-        first.report({
-          type: 'download.done',
-          subject: file.to,
-          data: {
-            source: verified.source,
-            sizeBytes: verified.sizeBytes,
-            sha256: verified.sha256,
-            seconds: Math.round((first.clock.monotonicMs() - startedMs) / 100) / 10,
-          },
-        })
-        return
-      } catch (error) {
-        signal.throwIfAborted()
-        const code = error instanceof AgentError ? error.code : undefined
-        isQuarantined ||= code === 'hash_mismatch'
-        if (twin && (code === 'hash_mismatch' || code === 'file_damaged')) {
-          const { message } = error as AgentError
-          first.verified.markDamaged(twin.path, message)
-          first.report({ type: 'download.damaged', subject: twin.path, data: { message } })
-        } else if (code === 'hash_mismatch' && mismatches === 0) {
-          mismatches += 1
-          // Whose bytes were wrong cannot be told: the second attempt is the chosen source's alone.
-          chosen = { ...chosen, partners: [] }
-        } else if (code === 'source_changed' && changes === 0) {
-          changes += 1
-          await discardPart(file.path)
-          const source = await resolveSource(chosen.reference, { ...chosen.resolve, signal })
-          const { expected } = judgeSource(source, { file, primary: source })
-          chosen = { ...chosen, source, expected, partners: [] }
-        } else {
-          // A page or an error under a model's name is nothing to continue from.
-          if (code === 'not_a_model' || code === 'login_required') await discardPart(file.path)
-          throw error
-        }
-        row.countRetry()
-      }
-    }
-  } finally {
-    if (isQuarantined) await removeQuarantined(file.path)
-  }
-}
-
-/** The twin while it is unchanged on disk and has the very hash that is wanted. */
-const findTwin = async ({
-  twin,
-  verified,
-  expected,
-}: FileContext & Chosen): Promise<VerifiedFile | undefined> => {
-  const found = twin === undefined ? undefined : await verified.find(twin)
-  return found?.sha256 === expected.sha256 ? found : undefined
-}
 
 /** Takes a file that is there already when its bytes are the right ones; there must be a hash to say so. */
 const keepExisting = async (
@@ -215,16 +142,6 @@ const holdsOther = (file: PlannedFile): AgentError =>
   new AgentError('destination_invalid', `${file.path} is there and is not this file`, {
     hint: 'Choose another place with --to, or remove the file first.',
   })
-
-const removeQuarantined = async (path: string): Promise<void> => {
-  const prefix = `${basename(path)}.bad-`
-  const names = await readdir(dirname(path)).catch(() => [])
-  await Promise.all(
-    names
-      .filter((name) => name.startsWith(prefix) && /^[0-9a-f]{8}$/.test(name.slice(prefix.length)))
-      .map((name) => rm(join(dirname(path), name), { force: true })),
-  )
-}
 
 /** Without secrets, also where it is not a source at all. */
 const nameOf = (reference: string, { resolve }: FileContext): string => {
