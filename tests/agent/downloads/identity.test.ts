@@ -86,7 +86,7 @@ test('case 15: everything is there and the server has nothing beyond: the hash d
   expect(bench.hub.requests.filter((request) => request.at === 'cdn')).toEqual([])
 })
 
-test('case 16: a file that shrank at its source is started over once, without a loop', async () => {
+test('T24 and case 16: a file that shrank at its source is started over once, without a loop', async () => {
   const shrunk = { kind: 'answer' as const, status: 416, headers: { 'content-range': 'bytes */1000' } }
   await using bench = await startBench({
     files: [{ repo, path, sizeBytes: 6 * MB, faults: [{ at: 'cdn', after: 1, times: 1, does: shrunk }] }],

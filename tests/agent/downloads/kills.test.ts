@@ -56,7 +56,7 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(out, { recursive: true, force: true }))
 
-test(`${KILLS} SIGKILLs at random moments of one download end in the right hash, and no record ever lies`, async () => {
+test(`T23: ${KILLS} SIGKILLs at random moments of one download end in the right hash, and no record ever lies`, async () => {
   const slow: Fault = { at: 'cdn', does: { kind: 'slow', bytesPerSecond: BYTES_PER_SECOND } }
   await using bench = await startBench({ files: [{ repo, path, sizeBytes: SIZE, faults: [slow] }] })
   const file = bench.planned(path)

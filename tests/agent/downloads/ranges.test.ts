@@ -13,7 +13,7 @@ const bench = (does: FaultAction, count: Omit<Fault, 'at' | 'does'> = {}) =>
   })
 
 test.each<{ name: string; does: FaultAction; count?: Omit<Fault, 'at' | 'does'> }>([
-  { name: 'case 6: a server that ignores every range', does: { kind: 'ignore-range' } },
+  { name: 'T24 and case 6: a server that ignores every range', does: { kind: 'ignore-range' } },
   { name: 'case 6: a range ignored in mid-file', does: { kind: 'ignore-range' }, count: { after: 2 } },
   {
     name: 'case 7: one edge that ignores one range',
@@ -45,7 +45,7 @@ test.each<{ name: string; does: FaultAction; count?: Omit<Fault, 'at' | 'does'> 
     count: { times: 2 },
   },
   {
-    name: 'case 61: bodies that end early',
+    name: 'T24 and case 61: bodies that end early',
     does: { kind: 'drop', afterBytes: 1_000_000 },
     count: { times: 4 },
   },
