@@ -1,7 +1,7 @@
 /*
  * What a shim costs: `npm run bench:processes`.
  *
- *   memory   resident and proportional memory of a shim whose job sleeps
+ *   memory   resident memory of a shim whose job sleeps, and its share where pages are shared with others
  *   output   how long a program takes for 300 MB of output under a shim, beside the same program in a terminal that is
  *            only read and thrown away; the medians of both, which take turns, because the machine is shared
  *   adoption the longest time from the start of an agent after a SIGKILL until its process is adopted
@@ -24,7 +24,7 @@ import { measureAdoption } from './adoption.ts'
 const ROUNDS = 9
 const OUTPUT_BYTES = 300_000_000
 const KILLS = 5
-const LIMITS = { rssMiB: 50, pssMiB: 25, slowdownPercent: 10, adoptionSeconds: 3 }
+const LIMITS = { rssMiB: 50, slowdownPercent: 10, adoptionSeconds: 3 }
 
 const home = mkdtempSync(join(tmpdir(), 'ga-'))
 const { db } = openDatabase(home)
@@ -91,7 +91,8 @@ try {
   const inMiB = (field: string): number =>
     Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(memory)?.[1]) / 1024
   say('a shim, resident', { value: inMiB('Rss'), limit: LIMITS.rssMiB, unit: 'MiB' })
-  say('a shim, proportional', { value: inMiB('Pss'), limit: LIMITS.pssMiB, unit: 'MiB' })
+  // No limit: it falls with every other node that shares the program's pages.
+  console.log(`${'its share of them'.padEnd(28)} ${inMiB('Pss').toFixed(1)} MiB`)
 
   const [withShim, without]: [number[], number[]] = [[], []]
   for (let round = 0; round < ROUNDS; round += 1) {
