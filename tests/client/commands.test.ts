@@ -1,22 +1,16 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
-import { ERROR_CODES, EXIT, AgentError } from '../../shared/contract/errors.ts'
-import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
+import { afterEach, describe, expect, test } from 'vitest'
+import { EXIT, AgentError } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
 import { VERSION } from '../../shared/version.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
-import { LOCAL_TOKEN, startFixedBox } from '../support/fixed-box.ts'
+import { startFixedBox } from '../support/fixed-box.ts'
 import { aPlan, aRun, aStatus } from '../support/fixed-records.ts'
-import { startHub } from '../support/hub/hub.ts'
 import { AGENTCTL } from '../support/programs.ts'
 
 const golden = (name: string): string => join(import.meta.dirname, '..', 'golden', `${name}.txt`)
-
-/** The first code of each exit status in the table. */
-const ONE_CODE_PER_STATUS = Object.entries(ERROR_CODES)
-  .filter(([, { exit }], index, all) => all.findIndex(([, other]) => other.exit === exit) === index)
-  .map(([name]) => ({ name }))
 
 // eslint-disable-next-line no-control-regex -- control characters are what is looked for
 const CONTROLS = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/
@@ -177,119 +171,6 @@ test('guard ends when --timeout has passed, as everything that goes on for ever'
   expect(code).toBe(EXIT.deadline)
 })
 
-describe('exit statuses and errors', () => {
-  test.each(ONE_CODE_PER_STATUS)(
-    'an agent that answers $name gives its exit status and two lines',
-    async ({ name }) => {
-      await startBox()
-      const code = name as ErrorCode
-      box.records.refusal = new AgentError(code, `it is ${name}`, { hint: 'Do this.' })
-      const ended = await agentctl('status')
-      expect(ended.code).toBe(ERROR_CODES[code].exit)
-      expect(ended.stderr).toBe(`error: it is ${name}\ntry: Do this.\n`)
-      expect(ended.stdout).toBe('')
-    },
-  )
-
-  test('with --json the error is one document on standard output, with its problems', async () => {
-    await startBox()
-    box.records.refusal = new AgentError('plan_has_errors', 'one error', { problems: [problem({})] })
-    const { code, stdout, stderr } = await agentctl('apply', writeManifest(), '--json')
-    expect({ code, stderr }).toEqual({ code: EXIT.refused, stderr: '' })
-    expect(JSON.parse(stdout)).toEqual({
-      error: {
-        code: 'plan_has_errors',
-        message: 'one error',
-        hint: ERROR_CODES.plan_has_errors.hint,
-        problems: [problem({})],
-      },
-    })
-  })
-
-  test('a box that is not there is 5, with what to do', async () => {
-    await startBox()
-    await box.stop()
-    const { code, stderr } = await agentctl('ps')
-    expect(code).toBe(EXIT.unreachable)
-    expect(stderr).toMatch(/^error: cannot reach the agent at unix:.*\ntry: .*doctor\.\n$/)
-  })
-
-  test('a wrong token is 4', async () => {
-    await startBox()
-    const env = { ...box.env, AGENTCTL_TOKEN: 'wrong.token' }
-    const { code, stderr } = await runAgentctl(['status'], { env })
-    expect(code).toBe(EXIT.notAuthenticated)
-    expect(stderr).toMatch(/^error: .*\ntry: .*\n$/)
-  })
-
-  test('an agent that does not answer within --timeout is 7', async () => {
-    await startBox()
-    box.intercept = () => true
-    const { code, stderr } = await agentctl('status', '--timeout', '300ms')
-    expect(code).toBe(EXIT.deadline)
-    expect(stderr).toContain('did not answer within 0.3 s')
-  })
-
-  test('a process, a run and a context that do not exist are 6', async () => {
-    await startBox()
-    expect((await agentctl('start', 'nothing')).code).toBe(EXIT.notFound)
-    expect((await agentctl('run', 'show', 'nothing')).code).toBe(EXIT.notFound)
-    expect((await agentctl('context', 'use', 'nothing')).code).toBe(EXIT.notFound)
-  })
-
-  test.each([
-    { name: 'no command', args: [] },
-    { name: 'an unknown command', args: ['stats'] },
-    { name: 'an unknown option', args: ['status', '--colour'] },
-    { name: 'a missing argument', args: ['logs'] },
-    { name: 'an argument too many', args: ['ps', 'comfyui'] },
-    { name: 'a family without its member', args: ['token'] },
-    { name: 'a duration that is none', args: ['status', '--timeout', 'soon'] },
-    { name: 'two names for a token', args: ['token', 'create', 'me', '--name', 'you'] },
-    { name: 'a scope that is none', args: ['token', 'create', 'me', '--scope', 'root'] },
-    { name: 'a manifest that is not there', args: ['apply', 'nowhere.yaml'] },
-    { name: 'an address that is none', args: ['pair', 'ftp://box'] },
-  ])('$name is a usage error: 2, and two lines', async ({ args }) => {
-    await startBox()
-    const { code, stdout, stderr } = await agentctl(...args)
-    expect({ code, stdout }).toEqual({ code: EXIT.usage, stdout: '' })
-    expect(stderr).toMatch(/^error: .+\ntry: .+\n$/)
-    const json = await agentctl(...args, '--json')
-    expect(json.code).toBe(EXIT.usage)
-    expect((JSON.parse(json.stdout) as { error: { code: string } }).error.code).toBe('usage')
-    expect(json.stderr).toBe('')
-  })
-
-  test('an answer that is not the agent’s is no success', async () => {
-    await startBox()
-    box.intercept = (_, response) => {
-      response.end('<html>')
-      return true
-    }
-    const { code, stderr } = await agentctl('ps')
-    expect(code).toBe(EXIT.unreachable)
-    expect(stderr).toContain('not JSON')
-  })
-
-  test('status --check exits with 1 unless everything is healthy', async () => {
-    await startBox()
-    expect((await agentctl('status', '--check')).code).toBe(EXIT.done)
-    box.records.status = { ...aStatus(), healthy: false }
-    expect((await agentctl('status', '--check')).code).toBe(EXIT.failed)
-    expect((await agentctl('status')).code).toBe(EXIT.done)
-  })
-
-  test('wait exits as the process ended', async () => {
-    await startBox()
-    expect((await agentctl('wait', 'prepare')).code).toBe(EXIT.done)
-    box.records.processes = box.records.processes.map((row) => ({ ...row, state: 'failed', exitCode: 3 }))
-    expect((await agentctl('wait', 'prepare')).code).toBe(EXIT.failed)
-    box.records.processes = box.records.processes.map((row) => ({ ...row, startedAt: null, exitCode: null }))
-    const never = await agentctl('wait', 'prepare')
-    expect(never).toMatchObject({ code: EXIT.failed, stdout: 'prepare: failed, it was never started\n' })
-  })
-})
-
 describe('output', () => {
   test.each([
     { name: 'status', args: ['status'], key: 'agent' },
@@ -400,92 +281,5 @@ describe('output', () => {
     expect(
       stderr.match(new RegExp(`${word} than the agent ${version.replaceAll('.', '\\.')}`, 'g')),
     ).toHaveLength(1)
-  })
-})
-
-describe('secrets', () => {
-  test('secret set takes the value from standard input, and only names are ever shown', async () => {
-    await startBox()
-    const set = await runAgentctl(['secret', 'set', 'HF_TOKEN'], { env: box.env, input: 'hf_value\n' })
-    expect(set).toMatchObject({ code: 0, stderr: '' })
-    const listed = await agentctl('secret', 'ls')
-    expect(listed.stdout).toBe('HF_TOKEN\n')
-    expect((await agentctl('secret', 'rm', 'HF_TOKEN')).code).toBe(0)
-    expect((await agentctl('secret', 'ls', '--json')).stdout).toBe('{"secrets":[]}\n')
-    expect(box.requests.map(({ url }) => url).join()).not.toContain('hf_value')
-  })
-
-  test('secret set without a value is a usage error', async () => {
-    await startBox()
-    expect((await agentctl('secret', 'set', 'HF_TOKEN')).code).toBe(EXIT.usage)
-  })
-})
-
-describe('contexts', () => {
-  test('pair stores a context that is used from then on, readable by its user alone', async () => {
-    await startBox()
-    const env = { XDG_CONFIG_HOME: join(box.home, 'config'), HOME: box.home }
-    const paired = await runAgentctl(['pair', `unix:${box.socket}`, '--name', 'mine'], {
-      env,
-      input: `${LOCAL_TOKEN}\n`,
-    })
-    expect(paired).toMatchObject({ code: 0, stderr: '' })
-    const file = join(box.home, 'config', 'gpu-agent', 'contexts.json')
-    expect(statSync(file).mode & 0o777).toBe(0o600)
-    expect((await runAgentctl(['status'], { env })).code).toBe(0)
-    const listed = await runAgentctl(['context', 'ls', '--json'], { env })
-    expect(JSON.parse(listed.stdout)).toEqual({
-      contexts: [{ name: 'mine', target: `unix:${box.socket}`, agentId: 'a1b2c3', current: true }],
-    })
-    expect(listed.stdout).not.toContain(LOCAL_TOKEN)
-    expect((await runAgentctl(['context', 'rm', 'mine'], { env })).code).toBe(0)
-    expect(readFileSync(file, 'utf8')).not.toContain(LOCAL_TOKEN)
-    expect((await runAgentctl(['status', '--context', 'mine'], { env })).code).toBe(EXIT.notFound)
-  })
-
-  test('pair reads what agentd pair --json prints', async () => {
-    await startBox()
-    const env = { XDG_CONFIG_HOME: join(box.home, 'config'), HOME: box.home }
-    const input = JSON.stringify({ agentId: 'a1b2c3', token: LOCAL_TOKEN })
-    const { code, stdout } = await runAgentctl(['pair', `unix:${box.socket}`], { env, input })
-    expect({ code, stdout }).toEqual({ code: 0, stdout: 'paired with gpu-7; commands are about gpu-7 now\n' })
-  })
-
-  test('pair with a wrong token stores nothing', async () => {
-    await startBox()
-    const env = { XDG_CONFIG_HOME: join(box.home, 'config'), HOME: box.home }
-    const { code } = await runAgentctl(['pair', `unix:${box.socket}`], { env, input: 'wrong.token' })
-    expect(code).toBe(EXIT.notAuthenticated)
-    expect((await runAgentctl(['context', 'ls', '--json'], { env })).stdout).toBe('{"contexts":[]}\n')
-  })
-
-  test('AGENTCTL_HOST and AGENTCTL_TOKEN say which box', async () => {
-    await startBox()
-    const env = { HOME: '/nonexistent', AGENTCTL_HOST: `unix:${box.socket}`, AGENTCTL_TOKEN: LOCAL_TOKEN }
-    expect((await runAgentctl(['ps'], { env })).code).toBe(0)
-  })
-
-  test('an https address without a pin is refused before anything is asked', async () => {
-    await startBox()
-    const host = 'https://box:7000'
-    const { code, stderr } = await runAgentctl(['ps'], { env: { ...box.env, AGENTCTL_HOST: host } })
-    expect(code).toBe(EXIT.usage)
-    expect(stderr).toBe(
-      'error: https://box:7000: the pin of its certificate is not known here\ntry: Pair with it: agentctl pair https://box:7000 --pin PIN; or set AGENTCTL_PIN.\n',
-    )
-  })
-
-  test('doctor names what is wrong with its repair and exits with 1', async () => {
-    await startBox()
-    const hub = await startHub({ files: [] })
-    onTestFinished(() => hub.close())
-    const env = { ...box.env, HF_ENDPOINT: hub.url, CIVITAI_ENDPOINT: hub.civitaiUrl }
-    expect((await runAgentctl(['doctor'], { env })).code).toBe(0)
-    await box.stop()
-    const { code, stdout } = await runAgentctl(['doctor', '--json'], { env })
-    expect(code).toBe(EXIT.failed)
-    const { checks } = JSON.parse(stdout) as { checks: { check: string; fix: string | null }[] }
-    expect(checks.find(({ check }) => check === 'agent')?.fix).toContain('Start agentd')
-    expect(checks.find(({ check }) => check === 'node')?.fix).toBeNull()
   })
 })
