@@ -49,7 +49,11 @@ type Report = {
   readonly install: readonly {
     readonly download_info: {
       readonly url: string
-      readonly archive_info?: { readonly hashes?: { readonly sha256?: string } }
+      readonly archive_info?: {
+        readonly hashes?: { readonly sha256?: string }
+        /** `sha256=<hex>`: all that pip before 23.1 writes (Debian 12 and Ubuntu 22.04 have it). */
+        readonly hash?: string
+      }
     }
     readonly metadata: {
       readonly name: string
@@ -62,7 +66,7 @@ type Report = {
 const plannedDist = async (item: Report['install'][number]): Promise<PlannedDist> => ({
   name: canonicalName(item.metadata.name),
   version: item.metadata.version,
-  sha256: item.download_info.archive_info?.hashes?.sha256 ?? null,
+  sha256: sha256Of(item.download_info.archive_info),
   sizeBytes: await sizeOnDisk(item.download_info.url),
   url: item.download_info.url,
   requires: item.metadata.requires_dist ?? [],
@@ -73,3 +77,6 @@ const sizeOnDisk = async (url: string): Promise<number | null> => {
   if (!url.startsWith('file:')) return null
   return (await stat(fileURLToPath(url)).catch(() => undefined))?.size ?? null
 }
+
+const sha256Of = (info: { hashes?: { sha256?: string }; hash?: string } | undefined): string | null =>
+  info?.hashes?.sha256 ?? /^sha256=([0-9a-f]{64})$/.exec(info?.hash ?? '')?.[1] ?? null
