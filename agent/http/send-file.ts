@@ -31,13 +31,16 @@ export const createFileSender = (log: Log) => {
     const { handle } = file
     const pieces = [take(), take()] as const
     let sent = Promise.resolve()
+    let isReading = false
     try {
       const range = writeHead(file, asked, outgoing)
       for (let at = range.start, turn = 0; at <= range.end; turn += 1) {
         const piece = turn % 2 === 0 ? pieces[0] : pieces[1]
         const length = Math.min(piece.byteLength, range.end - at + 1)
+        isReading = true
         const { bytesRead } = await handle.read(piece, 0, length, at)
         if (bytesRead === 0) throw new AgentError('checkpoint_changed', 'the file became shorter')
+        isReading = false
         await sent
         sent = write(outgoing, piece.subarray(0, bytesRead))
         // It may fail while the next piece is read; it is looked at after that.
@@ -47,7 +50,8 @@ export const createFileSender = (log: Log) => {
       await sent
       outgoing.end()
     } catch (error) {
-      if (!outgoing.destroyed)
+      // Of a reader that has gone nobody need know.
+      if (isReading)
         log.warn('a file could not be sent', { request: outgoing.req.url, error: errorText(error) })
       // The head has said how much comes; a connection that ends before is how the reader learns that it did not.
       outgoing.destroy(error instanceof Error ? error : undefined)
