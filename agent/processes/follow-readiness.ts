@@ -1,3 +1,4 @@
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { Problem } from '../../shared/contract/errors.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
 import type { Clock } from '../platform/clock.ts'
@@ -36,7 +37,7 @@ export const followReadiness = async (state: ProcessState, context: ReadinessCon
     return
   }
   if (state !== 'ready') {
-    await becomeReady(readiness, context)
+    if (!(await becomeReady(readiness, context))) return
     await context.prove()
   }
   onState('ready', null)
@@ -50,16 +51,22 @@ export const followReadiness = async (state: ProcessState, context: ReadinessCon
   }
 }
 
-const becomeReady = async (readiness: Readiness, context: ReadinessContext): Promise<void> => {
+/** @returns false when it will never be known */
+const becomeReady = async (readiness: Readiness, context: ReadinessContext): Promise<boolean> => {
   const { clock, signal, onState, name } = context
   const waiting = new AbortController()
   const ready = waitUntilReady(readiness, { ...context, signal: AbortSignal.any([signal, waiting.signal]) })
   const late = clock.sleep(readiness.withinMs, AbortSignal.any([signal, waiting.signal])).then(() => 'late')
   try {
-    if ((await Promise.race([ready, late])) !== 'late') return
+    if ((await Promise.race([ready, late])) !== 'late') return true
     const message = `${name} was not ready within ${Math.round(readiness.withinMs / 1000)} s: ${describe(readiness)}`
     onState('running', processProblem('process_not_ready', { name, message }))
     await ready
+    return true
+  } catch (error) {
+    if (!(error instanceof AgentError) || error.code !== 'pattern_too_slow') throw error
+    onState('running', problemFrom(error, name))
+    return false
   } finally {
     waiting.abort()
     await Promise.allSettled([ready, late])

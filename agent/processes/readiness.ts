@@ -1,6 +1,7 @@
 import { get } from 'node:http'
 import { createConnection } from 'node:net'
 import type { Clock } from '../platform/clock.ts'
+import { createLinePattern } from './line-pattern.ts'
 import { readOutput } from './output-log.ts'
 import type { Readiness } from './planned-process.ts'
 import { createOutputStripper } from './strip-output.ts'
@@ -18,9 +19,12 @@ const PROBE_WITHIN_MS = 5_000
 const LONGEST_LINE = 8_192
 const LONGEST_PIECE = 131_072
 
-/** Waits until a process does its work, by its own sign of it. Ends with the signal only: the caller sets the limit. */
+/**
+ * Waits until a process does its work, by its own sign of it. Ends with the signal only: the caller sets the limit.
+ * @throws AgentError pattern_too_slow
+ */
 export const waitUntilReady = async (readiness: Readiness, context: ProbeContext): Promise<void> => {
-  if (readiness.kind === 'log') return waitForLine(new RegExp(readiness.pattern, 'm'), context)
+  if (readiness.kind === 'log') return waitForLine(createLinePattern(readiness.pattern), context)
   for (;;) {
     if (await probe(readiness, context.signal)) return
     await context.clock.sleep(PROBE_EVERY_MS, context.signal)
@@ -56,13 +60,16 @@ const acceptsConnection = (port: number): Promise<boolean> =>
     socket.once('connect', end(true)).once('timeout', end(false)).once('error', end(false))
   })
 
-const waitForLine = async (pattern: RegExp, context: ProbeContext): Promise<void> => {
+const waitForLine = async (
+  matches: (lines: readonly string[]) => boolean,
+  context: ProbeContext,
+): Promise<void> => {
   const stripper = createOutputStripper()
   let line = ''
   const output = readOutput(context.folder, { ...context, fromOffset: context.logStart, follow: () => true })
   for await (const { bytes } of output) {
     // The last line may still be growing; it is looked at again together with what follows.
     line = (line.slice(line.lastIndexOf('\n') + 1) + stripper.push(bytes)).slice(-LONGEST_PIECE)
-    if (line.split('\n').some((one) => pattern.test(one.slice(0, LONGEST_LINE)))) return
+    if (matches(line.split('\n').map((one) => one.slice(0, LONGEST_LINE)))) return
   }
 }

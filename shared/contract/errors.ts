@@ -254,6 +254,11 @@ export const ERROR_CODES = {
   },
   process_failed: { status: 500, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
   process_not_ready: { status: 504, exit: EXIT.failed, hint: 'Read its output: agentctl logs PROCESS.' },
+  pattern_too_slow: {
+    status: 422,
+    exit: EXIT.failed,
+    hint: 'Write it without one repetition inside another: (a+)+ is what takes for ever.',
+  },
   workflow_invalid: { status: 422, exit: EXIT.failed, hint: 'Save the workflow again in ComfyUI.' },
   workflow_node_missing: { status: 422, exit: EXIT.failed, hint: 'Add its pack to custom_nodes.' },
   workflow_model_missing: { status: 422, exit: EXIT.failed, hint: 'Add it to downloads.' },
