@@ -6,9 +6,9 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import type { CheckpointFiles, CheckpointRow } from '../../shared/contract/records.ts'
 import { refuseSymlinks } from '../platform/files.ts'
 import type { HashFile } from './file-hashes.ts'
+import { isCheckpoint } from './is-checkpoint.ts'
 import { stepOf } from './inspect-unit.ts'
 import type { ObservedUnit } from './observe-units.ts'
-import { isCheckpoint } from './prune-units.ts'
 import type { SyncRun } from './run-sync.ts'
 import { openUnit } from './open-unit.ts'
 import type { SealedUnit } from './seal-unit.ts'
@@ -81,12 +81,10 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
   const find = async ({ sync, name }: CheckpointName, signal: AbortSignal): Promise<Known> => {
     const looked = await look(sync, signal)
     // A log beside the checkpoints may be newer than they are; it is the latest only where there is nothing else.
+    const isOne = ({ run, unit }: Looked): boolean => isCheckpoint(unit, run.planned.spec.complete_marker)
     const candidates =
       name === 'latest'
-        ? [
-            ...looked.filter(({ unit }) => isCheckpoint(unit)),
-            ...looked.filter(({ unit }) => !isCheckpoint(unit)),
-          ]
+        ? [...looked.filter(isOne), ...looked.filter((one) => !isOne(one))]
         : looked.filter(({ unit }) => unit.name === name)
     let found: Known | undefined
     for (const { run, unit } of candidates) if ((found ??= await know(run, unit, signal))) break

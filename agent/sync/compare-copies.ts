@@ -3,6 +3,9 @@ import type { Carrier, CarryContext } from './carrier.ts'
 import type { KnownCopies } from './known-copies.ts'
 import { readRecords, recordPath } from './unit-record.ts'
 
+/** Two boxes meet at the newest names; reading every record each time would cost a request each. */
+const RECORDS_LOOKED_AT = 16
+
 /**
  * Looks whether the copies that are known are still whole on the remote; those that are not are forgotten, so that they
  * are made again. Where another agent's record took a copy's place, two boxes copy to one destination and would replace
@@ -16,7 +19,8 @@ export const compareCopies = async (
 ): Promise<readonly string[]> => {
   const there = await carrier.list('everything', context)
   const gone = copies.notWhole(there)
-  const recorded = gone.filter((unit) => there.has(recordPath(unit)))
+  const looked = new Set([...gone, ...copies.latest(RECORDS_LOOKED_AT)])
+  const recorded = [...looked].filter((unit) => there.has(recordPath(unit)))
   const records = await readRecords(recorded, { carrier, ...context })
   for (const [unit, { digest }] of records)
     if (digest !== copies.get(unit)?.digest)

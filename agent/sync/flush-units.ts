@@ -9,7 +9,7 @@ import type { CopyTogether } from './copy-pending.ts'
 import { halvesOf, isTroubleOfOne, isTroubleOfUnit } from './copy-pending.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { newestFirst } from './order-units.ts'
-import { isCheckpoint } from './prune-units.ts'
+import { isCheckpoint } from './is-checkpoint.ts'
 import { reasonOf } from './sync-row.ts'
 import { sizeOf, SMALL_BYTES } from './unit.ts'
 

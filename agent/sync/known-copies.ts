@@ -25,10 +25,15 @@ export const createKnownCopies = (planned: PlannedSync, store: SyncStore) => {
     },
     remember: (unit: string, copy: UnitCopy): void => {
       store.saveCopy({ sync, destination, unit }, copy)
+      // To the end: `latest` goes by the order.
+      copies.delete(unit)
       copies.set(unit, copy)
     },
     /** Notes that the stored copy holds what the unit holds now. */
     matched: (unit: ObservedUnit): void => void fingerprints.set(unit.name, unit.fingerprint),
+    /** The units that were stored last, a few of them. */
+    latest: (count: number): readonly string[] =>
+      [...copies].flatMap(([unit, { state }]) => (state === 'stored' ? [unit] : [])).slice(-count),
     /** Units whose stored copies are not whole on the remote, by what lies there. */
     notWhole: (there: ReadonlyMap<string, RemoteFile>): readonly string[] =>
       [...copies]

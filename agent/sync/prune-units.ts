@@ -1,18 +1,17 @@
 import { lstat, mkdir, realpath, rename, rm, rmdir } from 'node:fs/promises'
-import { dirname, extname, join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { AgentError } from '../../shared/contract/errors.ts'
 import type { Carrier, CarryContext } from './carrier.ts'
+import type { HashFile } from './file-hashes.ts'
+import { isCertainCheckpoint } from './is-checkpoint.ts'
 import type { ObservedUnit } from './observe-units.ts'
 import { findOpenFiles } from './open-files.ts'
+import { openUnit } from './open-unit.ts'
 import { findReliedOn } from './pointers.ts'
 import type { UnitCopy } from './sync-store.ts'
-import type { Unit } from './unit.ts'
-import { fingerprintOf, OWN_FOLDER, POINTER_FILES, WEIGHTS } from './unit.ts'
-
-/** True for what `latest` may mean: a folder, or a single file of weights. */
-export const isCheckpoint = (unit: Pick<Unit, 'name' | 'kind'>): boolean =>
-  unit.kind !== 'rest' &&
-  !POINTER_FILES.includes(unit.name) &&
-  (unit.kind === 'folder' || WEIGHTS.includes(extname(unit.name).toLowerCase()))
+import { readRecords } from './unit-record.ts'
+import { fingerprintOf, OWN_FOLDER } from './unit.ts'
+import { verifyFiles } from './verify-files.ts'
 
 export type PruneContext = CarryContext & {
   readonly root: string
@@ -20,13 +19,17 @@ export type PruneContext = CarryContext & {
   readonly carrier: () => Promise<Carrier>
   /** Copies that hold exactly what the unit holds now. */
   readonly copyOf: (unit: ObservedUnit) => UnitCopy | undefined
+  readonly completeMarker: string | undefined
+  readonly hashFile: HashFile
+  /** Told of a unit whose copy is not what it was: it is to be made again. */
+  readonly onBroken: (unit: string) => void
   /** Units that a laptop is pulling right now. */
   readonly isLeased: (unit: string) => boolean
 }
 
 /**
- * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash and are there now.
- * Never the newest `keep` of a kind, nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
+ * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash, again now.
+ * Never the newest `keep` complete ones of a kind, nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
  * was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
  * @returns the names of the units that were removed; and one that would have been, had its copy been proven by hash
  */
@@ -42,7 +45,9 @@ export const pruneUnits = async (
   )
   for (const kind of ['folder', 'file'] as const) {
     const older = units
-      .filter((unit) => unit.kind === kind && isCheckpoint(unit))
+      // One that is not complete, a save that was cut off for instance, is no reason to let the last good one go.
+      .filter((unit) => unit.verdict.state === 'complete')
+      .filter((unit) => unit.kind === kind && isCertainCheckpoint(unit, context.completeMarker))
       .sort((a, b) => b.modifiedMs - a.modifiedMs)
       .slice(Math.max(1, context.keep))
       .reverse()
@@ -55,17 +60,15 @@ export const pruneUnits = async (
 }
 
 const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boolean> => {
-  const { root, signal } = context
+  const { root } = context
   const copy = context.copyOf(unit)
   if (unit.verdict.state !== 'complete' || copy?.state !== 'stored' || copy.verifiedBy !== 'hash')
     return false
   if (context.isLeased(unit.name)) return false
-  const carrier = await context.carrier()
-  const there = await carrier.list(
-    copy.files.map((file) => file.path),
-    { signal },
-  )
-  if (!copy.files.every((file) => there.get(file.path)?.sizeBytes === file.sizeBytes)) return false
+  if (!(await isProvenNow(unit, { ...context, copy, completeAt: unit.verdict.completeAt }))) {
+    context.onBroken(unit.name)
+    return false
+  }
   const real = await realpath(root)
   const open = await findOpenFiles(real, { writingOnly: false })
   if (unit.files.some((file) => open.has(join(real, file.path)))) return false
@@ -75,6 +78,33 @@ const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boo
   }
   await removeFiles(unit, root)
   return true
+}
+
+/**
+ * The remote is asked once more, for every hash and for our own record: since the copy was proven somebody else may have
+ * written there, and checkpoints of one model all have the same size.
+ */
+const isProvenNow = async (
+  unit: ObservedUnit,
+  context: PruneContext & { readonly copy: UnitCopy; readonly completeAt: string },
+): Promise<boolean> => {
+  const { copy, signal } = context
+  const carrier = await context.carrier()
+  const record = (await readRecords([unit.name], { carrier, signal })).get(unit.name)
+  if (record?.digest !== copy.digest) return false
+  const there = await carrier.list(
+    copy.files.map((file) => file.path),
+    { signal },
+  )
+  const held = await openUnit(unit, context)
+  try {
+    return (await verifyFiles(held.files, there)) === 'hash'
+  } catch (error) {
+    if (error instanceof AgentError && error.code === 'sync_failed') return false
+    throw error
+  } finally {
+    held.close()
+  }
 }
 
 /** First out of sight by one rename each, then removed: a crash leaves the trash, never half a checkpoint's name. */

@@ -109,6 +109,15 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       keep: spec.keep_local,
       carrier: () => openCarrier(signal),
       copyOf: (unit) => (copies.isStored(unit) ? copies.get(unit.name) : undefined),
+      completeMarker: spec.complete_marker,
+      hashFile: deps.hashFile,
+      onBroken: (unit) => {
+        copies.forget(unit)
+        deps.log.warn('a copy on the remote is not what was stored; it is made again', {
+          sync: spec.name,
+          unit,
+        })
+      },
       isLeased: (unit) => (leases.get(unit) ?? 0) > clock.monotonicMs(),
       signal,
     })

@@ -1,4 +1,5 @@
 import { basename, extname } from 'node:path'
+import { FRAMEWORK_MARKERS, isNamedCheckpoint } from './is-checkpoint.ts'
 import type { Unit } from './unit.ts'
 import { WEIGHTS } from './unit.ts'
 
@@ -32,9 +33,6 @@ export const splitFolder = (branch: Branch, completeMarker: string | undefined):
   return isEmpty ? parts : [...parts, { name: branch.path, kind: 'rest', found: rest }]
 }
 
-const CHECKPOINT_NAME = /^(checkpoint|ckpt|(global[-_]?)?step|epoch|iter(ation)?)[-_=]?\d+/i
-/** Written last by a framework. trainer_state.json and `latest` also lie beside checkpoints, so they count last. */
-const MARKERS: readonly string[] = ['.metadata', '.complete', '_SUCCESS', 'trainer_state.json']
 const FOLDERS_OF_FILES: readonly string[] = ['checkpoints', 'weights']
 
 type Split = { readonly parts: readonly Part[]; readonly rest: Found }
@@ -53,7 +51,8 @@ const split = (
     return whole()
   const inside = children.map((child) => split(child, { completeMarker, isTop: false }))
   const nested = inside.flatMap(({ parts }) => parts)
-  if (nested.length === 0 && !isTop && MARKERS.some((marker) => hasFile(branch, marker))) return whole()
+  if (nested.length === 0 && !isTop && FRAMEWORK_MARKERS.some((marker) => hasFile(branch, marker)))
+    return whole()
   // With a marker of the user's own a file alone cannot be told to be complete.
   const isFile = (name: string): boolean =>
     completeMarker === undefined &&
@@ -69,9 +68,6 @@ const split = (
   }
   return { parts: [...files, ...nested], rest: join([remaining, ...inside.map(({ rest }) => rest)]) }
 }
-
-const isNamedCheckpoint = (path: string): boolean =>
-  CHECKPOINT_NAME.test(basename(path)) || /(^|\/)checkpoints\/\d+$/.test(path)
 
 const hasFile = (branch: Branch, name: string): boolean => {
   const wanted = `${branch.path}/${name}`

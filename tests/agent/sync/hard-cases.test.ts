@@ -84,6 +84,18 @@ test('S40: a box whose copies another one replaces at the same place stops, and 
   expect(one.stored(kept ?? '')).toBe('of the first box')
 })
 
+test('S40: also where the other box’s files have the very same sizes', async () => {
+  await using one = createSyncBox()
+  await using other = createSyncBox()
+  one.write('checkpoint-1/data.txt', 'of box A')
+  other.write('checkpoint-1/data.txt', 'of box B')
+  one.sync.configure([one.plan()])
+  other.sync.configure([{ ...other.plan(), to: one.remote }])
+  await one.runNow()
+  await other.runNow()
+  expect(await one.runNow()).toMatchObject({ consecutiveFailures: 1, problem: { code: 'sync_config' } })
+})
+
 test('S56: after random churn every unit is on the remote as it is here', async () => {
   await using box = createSyncBox()
   box.sync.configure([box.plan({ every: '1s' })])

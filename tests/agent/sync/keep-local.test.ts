@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { SyncBox } from './support/sync-box.ts'
@@ -61,4 +61,60 @@ test('S44: what is being pulled or is open for writing is not removed', async ()
   await box.sync.checkpointFiles({ sync: null, name: 'checkpoint-1' })
   await box.runNow()
   expect(existsSync(join(box.path, 'checkpoint-1/model.safetensors'))).toBe(true)
+})
+
+test('a copy that was damaged on the remote, at the same size, lets nothing go here, and is made again', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2])
+  box.sync.configure([box.plan()])
+  await box.runNow()
+  const copy = join(box.remote, 'checkpoint-1/model.safetensors')
+  const whole = readFileSync(copy)
+  writeFileSync(copy, Buffer.alloc(whole.byteLength, 'x'))
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  await box.runNow()
+  expect(folders(box)).toContain('checkpoint-1')
+  await box.runNow()
+  expect(readFileSync(copy).equals(whole)).toBe(true)
+  await box.runNow()
+  expect(folders(box)).toEqual(['checkpoint-2'])
+})
+
+test('a save that was cut off is no reason to let the last complete checkpoint go', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1])
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  await box.runNow()
+  box.write('checkpoint-2/model.safetensors', safetensors('2').subarray(0, -1))
+  await box.runNow()
+  expect(folders(box)).toEqual(['checkpoint-1', 'checkpoint-2'])
+})
+
+test('folders that are no checkpoints are never removed, and are not the latest', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2])
+  box.write('base_model/config.json', '{}')
+  box.write('dataset/a.txt', 'a')
+  for (const path of ['base_model/config.json', 'dataset/a.txt'])
+    utimesSync(join(box.path, path), new Date(2025, 0, 1), new Date(2025, 0, 1))
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  await box.runNow()
+  expect(folders(box)).toEqual(['base_model', 'checkpoint-2', 'dataset'])
+  box.write('logs/today.txt', 'newer than every checkpoint')
+  await box.runNow()
+  expect((await box.sync.checkpointFiles({ sync: null, name: 'latest' })).name).toBe('checkpoint-2')
+})
+
+test('two syncs with one destination: what the one replaced of the other is not let go here', async () => {
+  await using one = createSyncBox()
+  await using other = createSyncBox()
+  writeSteps(one, [1, 2])
+  one.sync.configure([one.plan()])
+  await one.runNow()
+  other.write('checkpoint-1/model.safetensors', safetensors('x'))
+  other.sync.configure([{ ...other.plan(), to: one.remote }])
+  expect((await other.runNow()).problem).toBeNull()
+  one.sync.configure([one.plan({ keep_local: 1 })])
+  expect((await one.runNow()).problem?.code).toBe('sync_config')
+  expect(folders(one)).toEqual(['checkpoint-1', 'checkpoint-2'])
 })
