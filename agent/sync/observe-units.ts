@@ -144,7 +144,8 @@ const fingerprintOfUnit = (unit: Unit): string => {
 
 /** Files below the root that are open for writing, relative to it. */
 const findWriting = async (root: string): Promise<readonly string[]> => {
-  const real = await realpath(root)
+  // A folder that is not there, an unmounted disk for instance, is a matter of the survey.
+  const real = await realpath(root).catch(() => root)
   const open = await findOpenFiles(real, { writingOnly: true })
   return [...open].map((path) => path.slice(real.length + 1))
 }

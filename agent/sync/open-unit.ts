@@ -5,7 +5,7 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 import type { HashAlgorithm, HashFile } from './file-hashes.ts'
 import type { Unit, UnitFile } from './unit.ts'
-import { fingerprintOf } from './unit.ts'
+import { fingerprintOf, withoutChangeTime } from './unit.ts'
 
 /** A file that is held open: its bytes stay readable at `from` even when it is replaced or removed meanwhile. */
 export type OpenFile = {
@@ -136,5 +136,3 @@ const isUnchanged = async (
   const again = await hashFile(`/proc/${process.pid}/fd/${descriptor}`, { algorithms: ['sha256'], signal })
   return again.sha256 === (await hash('sha256'))
 }
-
-const withoutChangeTime = (fingerprint: string): string => fingerprint.slice(0, fingerprint.lastIndexOf(':'))

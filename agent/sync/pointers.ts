@@ -51,7 +51,7 @@ const foldersOf = (units: readonly Named[]): ReadonlySet<string> =>
 
 /** Where the symbolic links beside the units lead, relative to the root. */
 const readLinks = async (root: string, units: readonly Named[]): Promise<readonly string[]> => {
-  const real = await realpath(root)
+  const real = await realpath(root).catch(() => root)
   const targets: string[] = []
   for (const folder of foldersOf(units))
     for (const entry of await readdir(join(root, folder), { withFileTypes: true }).catch(() => [])) {

@@ -41,6 +41,10 @@ export const sizeOf = (unit: Pick<Unit, 'files'>): number =>
 export const fingerprintOf = (stats: BigIntStats): string =>
   `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}`
 
+/** What is left of a fingerprint when a file was unlinked, renamed or linked: its bytes are the same. */
+export const withoutChangeTime = (fingerprint: string): string =>
+  fingerprint.slice(0, fingerprint.lastIndexOf(':'))
+
 /** The path of a unit's file relative to the unit; for a single file its name. */
 export const pathInUnit = (
   unit: { readonly name: string; readonly kind: Unit['kind'] },
