@@ -22,6 +22,7 @@ import { createNotify } from './notify/notify.ts'
 import { readAgentId } from './platform/agent-id.ts'
 import { systemClock } from './platform/clock.ts'
 import { findProgram } from './platform/commands.ts'
+import { layBallast, openWithoutBallast } from './platform/ballast.ts'
 import { openDatabase } from './platform/database.ts'
 import { makePrivateFolder, sweepTemporaryFiles } from './platform/files.ts'
 import { readGpus } from './platform/gpu.ts'
@@ -66,7 +67,8 @@ export const composeRooms = async (config: AgentConfig) => {
   const secretFile = openSecretFile(secretsPath)
   secrets.declare([...secretFile.names(), ...Object.values(OWN_KEYS)])
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
-  const { db, quarantined } = openDatabase(stateFolder, clock.now)
+  const { db, quarantined } = openWithoutBallast(stateFolder, () => openDatabase(stateFolder, clock.now))
+  layBallast(stateFolder)
   const agentId = readAgentId(db)
   const endpoints = endpointsFrom(environment)
   const allowHosts = allowHostsFrom(environment)

@@ -43,6 +43,7 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
   )
   const problems = [
     ...parts.problems,
+    ...fullDisks(parts.host),
     ...(run?.problems ?? []),
     ...[...parts.downloads, ...parts.processes, ...parts.sync].flatMap((row) => row.problem ?? []),
     ...late,
@@ -64,6 +65,27 @@ export const makeStatus = (parts: StatusParts): StatusRecord => {
     problems: [...withoutRepeats(problems)],
   }
 }
+
+/** Below this nothing can be written any more that anybody would miss. */
+const FULL_BYTES = 2 ** 20
+
+/** Output is lost and nothing is remembered, while every process goes on and looks well. */
+const fullDisks = ({ disks }: HostRecord): readonly Problem[] =>
+  disks
+    .filter(({ totalBytes, freeBytes }) => totalBytes > 0 && freeBytes < FULL_BYTES)
+    .map(({ path }) =>
+      problemFrom(
+        new AgentError(
+          'disk_full',
+          `the disk of ${path} is full: output of processes is lost, and nothing is kept`,
+          {
+            hint: 'Free some space: agentctl models and du say what takes it.',
+          },
+        ),
+        path,
+        'warning',
+      ),
+    )
 
 /** A run that is under way with its progress as it is now; one that ended with what it ended with. */
 export const withProgress = (run: RunRecord, progress: Progress): RunRecord =>

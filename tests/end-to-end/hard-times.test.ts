@@ -67,6 +67,26 @@ test.skipIf(!isRoot)(
   },
 )
 
+test.skipIf(!isRoot)(
+  'an agent that was killed on a full disk starts there, so that what fills it can be stopped; without its ballast it says what to do (needs root)',
+  async () => {
+    const disk = mount(['-t', 'tmpfs', '-o', 'size=32m', 'tmpfs'])
+    const home = join(disk, 'h')
+    const first = await start(home)
+    expect((await apply(first, { processes: { sleeper: SLEEPER } })).code).toBe(EXIT.done)
+    // Laid by the agent itself only where there is far more room than here.
+    writeFileSync(join(home, 'state/ballast'), Buffer.alloc(8 * 2 ** 20, 'x'))
+    await first.kill('SIGKILL')
+    spawnSync('dd', ['if=/dev/zero', `of=${join(disk, 'filler')}`, 'bs=4k'])
+    const second = await start(home)
+    expect((await status(second)).processes[0]).toMatchObject({ name: 'sleeper', state: 'running' })
+    expect((await second.agentctl(['stop', 'sleeper'])).code).toBe(EXIT.done)
+    await second.kill('SIGKILL')
+    spawnSync('dd', ['if=/dev/zero', `of=${join(disk, 'filler-2')}`, 'bs=4k'])
+    await expect(start(home)).rejects.toThrow(/has no room for the agent's state[^]*Free some space there/)
+  },
+)
+
 const canLoop =
   isRoot && has('mkfs.ext4') && existsSync('/sys/fs/ext4') && spawnSync('losetup', ['--find']).status === 0
 test.skipIf(!canLoop)(
