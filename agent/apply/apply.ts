@@ -73,7 +73,7 @@ export const createApply = (deps: {
   const { runs, rooms } = deps
   let active: Active | undefined
 
-  const execute = (run: RunRecord, text: ManifestText): Active => {
+  const execute = (run: RunRecord, text: ManifestText, { atBoot }: { readonly atBoot: boolean }): Active => {
     const abort = new AbortController()
     const signal = AbortSignal.any([abort.signal, deps.shutdown])
     const accepted = Promise.withResolvers<Omit<Started, 'joined'>>()
@@ -87,6 +87,7 @@ export const createApply = (deps: {
         const outcome = await carryOut(plan, {
           rooms,
           signal,
+          atBoot,
           enter: (state) => {
             if (state === 'starting') runs.move(run.id, state)
           },
@@ -144,7 +145,7 @@ export const createApply = (deps: {
         file: text.file,
         allowMissing: text.allowMissing ?? [],
       })
-      return { ...(await execute(run, text).accepted), joined: false }
+      return { ...(await execute(run, text, { atBoot: false }).accepted), joined: false }
     },
     cancel: async (id) => {
       const run = runs.get(id)
@@ -177,10 +178,10 @@ export const createApply = (deps: {
       if (run === undefined || last === undefined || run.state === 'cancelled') return
       const text = { manifest: last.text, file: last.file, allowMissing: last.allowMissing }
       if (isFinalRunState(run.state)) {
-        execute(runs.create({ ...last, file: last.file }), text)
+        execute(runs.create({ ...last, file: last.file }), text, { atBoot: true })
       } else {
         rooms.report({ type: 'run.resumed', subject: run.id, data: { from: run.state } })
-        execute(runs.move(run.id, 'planning'), text)
+        execute(runs.move(run.id, 'planning'), text, { atBoot: true })
       }
       await active?.accepted.catch(() => undefined)
     },

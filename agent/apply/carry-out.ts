@@ -18,6 +18,8 @@ type Context = {
   /** Tells the run's record that the next stage begins. */
   readonly enter: (state: 'provisioning' | 'starting') => void
   readonly signal: AbortSignal
+  /** The agent was started; nobody asked for this run now. */
+  readonly atBoot: boolean
 }
 
 /**
@@ -44,7 +46,7 @@ export const carryOut = async (plan: Plan, context: Context): Promise<Outcome> =
     python: python.ready,
     searchPath: rooms.probes.searchPath,
   })
-  const started = await rooms.processes.apply(processes.planned, { signal })
+  const started = await rooms.processes.apply(processes.planned, { signal, atBoot: context.atBoot })
   const problems = withoutRepeats([...provisioned, ...processes.problems, ...started.flatMap(problemsOf)])
   if (hasError(problems)) return { state: 'failed', problems }
   // What is optional and missing is told on every status, so that a half-provisioned box never looks fine.

@@ -46,7 +46,7 @@ export const planProcesses = (
       )
     } catch (error) {
       if (!(error instanceof AgentError)) throw error
-      problems.push(problemFrom(error, name))
+      problems.push(...(error.problems ?? [problemFrom(error, name)]))
     }
   }
   return { planned, problems }

@@ -4,7 +4,7 @@ import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { ProcessState } from '../../shared/contract/states.ts'
 import type { Clock } from '../platform/clock.ts'
 import { processProblem } from './describe-end.ts'
-import type { ManagedProcess } from './managed-process.ts'
+import type { ManagedProcess, Occasion } from './managed-process.ts'
 import type { PlannedProcess } from './planned-process.ts'
 
 /** What became of one process when the plan was applied. */
@@ -18,7 +18,7 @@ export type ProcessOutcome = {
   readonly findings?: readonly Problem[]
 }
 
-type ApplyContext = {
+type ApplyContext = Occasion & {
   readonly processOf: (plan: PlannedProcess) => ManagedProcess
   readonly clock: Clock
   readonly signal: AbortSignal
@@ -47,12 +47,12 @@ export const applyPlan = async (
       const fault = faults.get(name)
       if (fault) return fail(fault)
       const user = plan.find((other) => other.variants?.step === name)
-      if (user !== undefined && context.processOf(user).isKept(user.digest)) {
+      if (user !== undefined && context.processOf(user).isKept(user, context)) {
         // Its variants are in use, or were: they are not made again under the job that reads them.
         const { state, problem } = managed.record()
         return { name, action: 'kept', state, problem }
       }
-      if (!managed.isKept(planned.digest)) {
+      if (!managed.isKept(planned, context)) {
         // A running one goes on with its old specification until its turn comes.
         if (planned.spec.depends_on.length > 0 && !managed.isAlive()) managed.hold('waiting', null)
         for (const other of planned.spec.depends_on) {
@@ -63,7 +63,7 @@ export const applyPlan = async (
           if (failed !== undefined) return fail(dependencyProblem(name, { other, state: failed }))
         }
       }
-      const action = await managed.bring(planned, context.signal)
+      const action = await managed.bring(planned, context)
       begun.get(name)?.resolve(undefined)
       await untilSettled(managed, { planned, ...context })
       const { state, problem } = managed.record()

@@ -9,6 +9,8 @@ type Ending = {
   readonly folder: string
   /** undefined: its shim is gone and nothing says how it ended. */
   readonly exit: ShimExit | undefined
+  /** Where in the output of the process this job begins. */
+  readonly logStart: number
 }
 
 type ProcessCode =
@@ -40,9 +42,15 @@ export const processProblem = (
   hint: options.hint ?? ERROR_CODES[code].hint.replace('PROCESS', options.name),
 })
 
+/** The end of what this job printed: an earlier one's last words would tell the wrong cause. */
+const EXCERPT = { lines: 20, maxBytes: 4_096 }
+
 /** A job that ended by itself and not well, with the end of its output: that is where the cause stands. */
-export const endProblem = ({ name, folder, exit }: Ending, severity: Problem['severity']): Problem => {
-  const output = lastLines(folder, { lines: 20, maxBytes: 4_096 })
+export const endProblem = (
+  { name, folder, exit, logStart }: Ending,
+  severity: Problem['severity'],
+): Problem => {
+  const output = lastLines(folder, { ...EXCERPT, from: logStart })
   return exit
     ? processProblem('process_failed', {
         name,
@@ -56,19 +64,22 @@ export const endProblem = ({ name, folder, exit }: Ending, severity: Problem['se
       })
 }
 
-/** A process that ended again and again, with the last 200 lines of its output. */
+/** A process that ended again and again, with the last 200 lines of what all its jobs printed. */
 export const crashProblem = ({ name, folder, exit }: Ending, exits: number): Problem =>
   processProblem('crash_looping', {
     name,
     message:
       `${name} ended ${exits} times within ten minutes, the last time with ${exit ? describeExit(exit) : 'its shim'}` +
-      lastLines(folder, { lines: 200, maxBytes: 16_384 }),
+      lastLines(folder, { lines: 200, maxBytes: 16_384, from: 0 }),
   })
 
 /** A job that failed by the agent's own judgement, with the end of its output. */
-export const judgedProblem = (problem: Problem, { folder }: Pick<Ending, 'folder'>): Problem => ({
+export const judgedProblem = (
+  problem: Problem,
+  { folder, logStart }: Pick<Ending, 'folder' | 'logStart'>,
+): Problem => ({
   ...problem,
-  message: `${problem.message}${lastLines(folder, { lines: 20, maxBytes: 4_096 })}`,
+  message: `${problem.message}${lastLines(folder, { ...EXCERPT, from: logStart })}`,
 })
 
 /** A process whose shim lives and says nothing. */
@@ -96,7 +107,7 @@ const describeExit = (exit: ShimExit): string =>
   // With another end than SIGKILL it was a child of the job that the kernel chose.
   (exit.oom ? (exit.signal === 'SIGKILL' ? ', because memory ran out' : ', after memory ran out') : '')
 
-const lastLines = (folder: string, options: { lines: number; maxBytes: number }): string => {
+const lastLines = (folder: string, options: { lines: number; maxBytes: number; from: number }): string => {
   const text = stripOutput(readTail(folder, options).toString('utf8')).trimEnd()
   return text === '' ? '' : `\n${text}`
 }

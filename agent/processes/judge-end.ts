@@ -14,6 +14,8 @@ type EndedJob = {
   readonly folder: string
   /** undefined: its shim is gone, and nothing says how it ended. */
   readonly exit: ShimExit | undefined
+  /** Where in the output of the process this job begins. */
+  readonly logStart: number
   readonly spec: JobSpec | undefined
   /** Why the agent itself ended it. */
   readonly failure: Problem | undefined

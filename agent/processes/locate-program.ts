@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { findProgram } from '../platform/commands.ts'
@@ -16,11 +16,15 @@ export const locateProgram = (
   if (!statSync(plan.cwd, { throwIfNoEntry: false })?.isDirectory())
     throw new AgentError(
       'working_dir_missing',
-      `the working folder ${plan.cwd} of ${plan.name} does not exist`,
+      `the folder ${plan.cwd} of the process ${plan.name} is not there`,
     )
   const path = program.includes('/') ? resolve(plan.cwd, program) : program
   const found = findProgram(path, plan.environment['PATH'] ?? '')
+  if (found === undefined && path.includes('/') && existsSync(path))
+    throw new AgentError('program_missing', `${plan.name} cannot start: ${program} is not a program`, {
+      hint: `Make it executable (chmod +x), or name the program that reads it.`,
+    })
   if (found === undefined)
-    throw new AgentError('program_missing', `${plan.name} cannot start: there is no program ${program}`)
+    throw new AgentError('program_missing', `${plan.name} cannot start: there is no program “${program}”`)
   return found
 }

@@ -13,6 +13,9 @@ import type { ProcessRecord } from './process-record.ts'
 import { planFields } from './process-record.ts'
 import { specFile } from './shim/records.ts'
 
+/** `atBoot`: nobody asked for it now, the agent was started. */
+export type Occasion = { readonly atBoot: boolean }
+
 /** What can be asked of one process. Requests are carried out one after another. */
 export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) => {
   const { clock, folder, lifetime } = deps
@@ -26,12 +29,17 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
     await life.begin(fresh)
   }
 
-  /** Alive, stopped on purpose, or done for good. Anything else is begun when its plan is applied again. */
-  const isKept = (digest: string): boolean => {
-    const { digest: own, desired, finishedDigest, state } = life.record()
+  /**
+   * Alive, stopped on purpose, or done for good; at the agent's own start also a job that has failed or was lost: hours of
+   * a GPU are not spent once more because the agent was restarted. Anything else is begun when its plan is applied again.
+   */
+  const isKept = ({ digest, spec }: PlannedProcess, { atBoot }: Occasion): boolean => {
+    const { digest: own, desired, finishedDigest, state, exitCode, signal } = life.record()
     // One that runs and has failed cannot come right by itself: its custom nodes are imported at a start alone.
     const goesOn = life.isAlive() && state !== 'failed'
-    return own === digest && (goesOn || desired === 'stop' || finishedDigest === digest)
+    const hasEnded = state === 'lost' || (state === 'failed' && (exitCode !== null || signal !== null))
+    const isOver = atBoot && spec.restart !== 'always' && hasEnded && !life.isAlive()
+    return own === digest && (goesOn || desired === 'stop' || finishedDigest === digest || isOver)
   }
 
   const startOrRestart = async (signal: AbortSignal): Promise<'started' | 'restarted'> => {
@@ -62,7 +70,7 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
       inTurn(async () => {
         const spec = readJobSpec(folder)
         if (spec === undefined) {
-          const problem = endProblem({ name, folder, exit: undefined }, 'error')
+          const problem = endProblem({ name, folder, exit: undefined, logStart: 0 }, 'error')
           if (life.isLive()) life.update({ state: 'lost', pid: null, problem })
           return
         }
@@ -81,10 +89,13 @@ export const createManagedProcess = (initial: ProcessRecord, deps: ProcessDeps) 
       }),
 
     /** Brings it to a plan. */
-    bring: (next: PlannedProcess, signal: AbortSignal): Promise<'kept' | 'started' | 'restarted'> =>
+    bring: (
+      next: PlannedProcess,
+      { signal, atBoot }: Occasion & { readonly signal: AbortSignal },
+    ): Promise<'kept' | 'started' | 'restarted'> =>
       inTurn(async () => {
         life.setPlan(next)
-        if (isKept(next.digest)) {
+        if (isKept(next, { atBoot })) {
           await life.proveAgain(signal)
           return 'kept'
         }

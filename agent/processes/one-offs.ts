@@ -28,7 +28,7 @@ export const runOneOff = async (
     rmSync(join(table.jobsFolder, name), { recursive: true, force: true })
   }
   const managed = table.enter(newRecord(plan))
-  await managed.bring(plan, AbortSignal.any([signal, table.lifetime]))
+  await managed.bring(plan, { signal: AbortSignal.any([signal, table.lifetime]), atBoot: false })
   const { problem, jobId } = managed.record()
   if (problem === null || jobId !== null) return managed
   await table.drop(plan.name, signal)

@@ -53,11 +53,14 @@ export const readOutput = async function* (
   }
 }
 
-/** The last lines of the output, at most `maxBytes` of it. */
-export const readTail = (folder: string, options: { lines: number; maxBytes: number }): Buffer => {
+/** The last lines of the output from the offset `from` on, at most `maxBytes` of it. */
+export const readTail = (
+  folder: string,
+  options: { lines: number; maxBytes: number; from: number },
+): Buffer => {
   const end = existsSync(folder) ? logEnd(folder) : 0
   const pieces: Buffer[] = []
-  for (let offset = Math.max(0, end - options.maxBytes); offset < end;) {
+  for (let offset = Math.max(options.from, end - options.maxBytes); offset < end;) {
     const chunk = readLog(folder, { offset, maxBytes: CHUNK_BYTES })
     if (chunk === undefined) break
     pieces.push(chunk.bytes)
@@ -80,7 +83,7 @@ const tailStart = (folder: string, lines: number): number => {
   const end = logEnd(folder)
   const oldest = listLogFiles(folder)[0]?.start ?? 0
   for (let maxBytes = CHUNK_BYTES; ; maxBytes *= 4) {
-    const tail = readTail(folder, { lines, maxBytes })
+    const tail = readTail(folder, { lines, maxBytes, from: 0 })
     const isWhole = tail.length < Math.min(maxBytes, end - oldest)
     if (isWhole || maxBytes >= Math.min(end - oldest, LONGEST_TAIL_BYTES)) return end - tail.length
   }

@@ -129,13 +129,14 @@ export const planProcess = (
   const { interpreter } = context
   const argv =
     spec.kind === 'comfyui' ? comfyuiArgv(name, { spec, interpreter }) : commandArgv(spec.command, context)
-  const environment = processEnvironment(spec.env, {
+  const own = {
     name,
     unsafe: spec.unsafe_env,
     binFolder: context.binFolder,
     provided: context.environment,
-    ...(context.searchPath === undefined ? {} : { searchPath: context.searchPath }),
-  })
+  }
+  const { searchPath } = context
+  const environment = processEnvironment(spec.env, searchPath === undefined ? own : { ...own, searchPath })
   const cwd = spec.working_dir ?? '/'
   const url = spec.kind === 'comfyui' ? comfyuiUrl(spec) : readyUrl(spec)
   const readiness = planReadiness(spec)
@@ -152,7 +153,8 @@ export const planProcess = (
       JSON.stringify([
         argv,
         cwd,
-        Object.entries(environment).sort(([a], [b]) => (a < b ? -1 : 1)),
+        // Where the agent itself was started from is no change of the process: a PATH of another shell ends no render.
+        Object.entries(processEnvironment(spec.env, own)).sort(([a], [b]) => (a < b ? -1 : 1)),
         { restart, retries, stop, user, dependsOn, readiness },
         // What a process does not have leaves its digest alone: it is not started anew for a key that came later.
         ...Object.entries({

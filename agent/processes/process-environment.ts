@@ -1,5 +1,6 @@
 import { delimiter } from 'node:path'
-import { AgentError } from '../../shared/contract/errors.ts'
+import type { Problem } from '../../shared/contract/errors.ts'
+import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 
 /*
  * Variables that make a program run code or load libraries of somebody else's choosing before its own first line. A
@@ -36,28 +37,9 @@ export const processEnvironment = (
     readonly unsafe: readonly string[]
   },
 ): Readonly<Record<string, string>> => {
-  for (const [variable, value] of Object.entries(declared)) {
-    const isUnsafe = UNSAFE.test(variable) && !SAFE_PYTHON.test(variable)
-    if (OWN.test(variable))
-      throw new AgentError(
-        'invalid_manifest',
-        `processes.${options.name}.env: ${variable} is the agent's own`,
-        { hint: `Take ${variable} out of env.` },
-      )
-    if (isUnsafe && !options.unsafe.includes(variable))
-      throw new AgentError(
-        'invalid_manifest',
-        `processes.${options.name}.env: ${variable} is refused, because it makes programs load or run other code`,
-        {
-          hint: `Take ${variable} out of env; if it is meant, name it in processes.${options.name}.unsafe_env, which needs an admin's token.`,
-        },
-      )
-    if (value.includes('\0'))
-      throw new AgentError(
-        'invalid_manifest',
-        `processes.${options.name}.env: ${variable} holds a NUL character`,
-      )
-  }
+  const problems = refusals(declared, options)
+  const [first] = problems
+  if (first) throw new AgentError('invalid_manifest', first.message, { hint: first.hint, problems })
   return {
     LANG: 'C.UTF-8',
     TZ: 'UTC',
@@ -71,3 +53,27 @@ export const processEnvironment = (
       .join(delimiter),
   }
 }
+
+/** Every variable that is refused, so that nobody corrects them one plan at a time. */
+const refusals = (
+  declared: Readonly<Record<string, string>>,
+  { name, unsafe }: { readonly name: string; readonly unsafe: readonly string[] },
+): readonly Problem[] =>
+  Object.entries(declared).flatMap(([variable, value]) => {
+    const refuse = (why: string, hint: string): Problem[] => [
+      problemFrom(
+        new AgentError('invalid_manifest', `processes.${name}.env: ${variable} ${why}`, { hint }),
+        name,
+      ),
+    ]
+    const takeOut = `Take ${variable} out of env`
+    if (OWN.test(variable)) return refuse("is the agent's own", `${takeOut}.`)
+    if (UNSAFE.test(variable) && !SAFE_PYTHON.test(variable) && !unsafe.includes(variable))
+      return refuse(
+        'is refused, because it makes programs load or run other code',
+        `${takeOut}; if it is meant, name it in processes.${name}.unsafe_env, which needs an admin's token.`,
+      )
+    return value.includes('\0')
+      ? refuse('holds a NUL character', `${takeOut}, or give it another value.`)
+      : []
+  })

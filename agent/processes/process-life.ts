@@ -5,7 +5,7 @@ import { endProblem, silentProblem, terminalProblem, unplanned } from './describ
 import { endOverdue } from './end-overdue.ts'
 import type { FoundJob } from './find-job.ts'
 import type { JobSpec } from './job-records.ts'
-import { readJobExit, readJobSpec } from './job-records.ts'
+import { readJobExit, readJobSpec, readJobState } from './job-records.ts'
 import { judgeEnd } from './judge-end.ts'
 import { createNotifier } from './notifier.ts'
 import type { PlannedProcess } from './planned-process.ts'
@@ -134,6 +134,8 @@ export const createProcessLife = (
 
   const recordEnd = (end: JobOutcome, ranMs: number): void => {
     const { failure, spec = readJobSpec(folder) } = job ?? { failure: undefined }
+    // A job that ends at once does so before its shim was greeted.
+    const logStart = readJobState(folder, spec?.jobId ?? '')?.logStart ?? job?.logStart ?? 0
     job?.over.abort(cancelled(name))
     job = undefined
     const exit = end.kind === 'ended' ? end.exit : undefined
@@ -145,7 +147,7 @@ export const createProcessLife = (
       update({ ...fields, state: 'stopped', problem: null })
       return
     }
-    const ended = { name, folder, exit, spec, failure }
+    const ended = { name, folder, exit, spec, failure, logStart }
     const verdict = judgeEnd(ended, {
       policy: plan?.spec ?? spec?.plan.spec ?? { restart: 'never', retries: 0 },
       ...{ history, ranMs, atMs: clock.monotonicMs(), random: deps.random },

@@ -12,7 +12,7 @@ import type { Attachment } from './attach.ts'
 import { attachToJob, noTerminal } from './attach.ts'
 import { readJobSpec } from './job-records.ts'
 import { reportWorkflow } from './kinds/comfyui/prove-comfyui.ts'
-import type { ManagedProcess } from './managed-process.ts'
+import type { ManagedProcess, Occasion } from './managed-process.ts'
 import { isOneOff, runOneOff } from './one-offs.ts'
 import type { LogChunk, LogRange } from './output-log.ts'
 import { readOutput } from './output-log.ts'
@@ -56,7 +56,7 @@ export const createProcesses = (deps: ProcessesDeps) => {
      */
     apply: async (
       plan: readonly PlannedProcess[],
-      { signal }: Waiting,
+      { signal, atBoot = false }: Waiting & Partial<Occasion>,
     ): Promise<readonly ProcessOutcome[]> => {
       const waiting = AbortSignal.any([signal, table.lifetime])
       // First of all, because what is started next may want the port or the GPU memory of what left.
@@ -70,13 +70,17 @@ export const createProcesses = (deps: ProcessesDeps) => {
         processOf: (planned) => table.find(planned.name) ?? table.enter(newRecord(planned)),
         clock: deps.clock,
         signal: waiting,
+        atBoot,
       })
       return [...brought, ...stopped]
     },
 
     /** What `apply` would do, without doing it. */
     preview: (plan: readonly PlannedProcess[]): readonly { name: string; action: PlannedAction }[] => [
-      ...plan.map(({ name, digest }) => ({ name, action: previewOne(table.find(name), digest) })),
+      ...plan.map((planned) => ({
+        name: planned.name,
+        action: previewOne(table.find(planned.name), planned),
+      })),
       ...leavers(plan).map((name) => ({ name, action: 'stop' as const })),
     ],
 
@@ -180,8 +184,8 @@ const isRunningComfyUI = (managed: ManagedProcess): boolean =>
 
 type PlannedAction = 'start' | 'restart' | 'keep' | 'stop'
 
-const previewOne = (managed: ManagedProcess | undefined, digest: string): PlannedAction => {
-  if (managed?.isKept(digest)) return 'keep'
+const previewOne = (managed: ManagedProcess | undefined, planned: PlannedProcess): PlannedAction => {
+  if (managed?.isKept(planned, { atBoot: false })) return 'keep'
   return managed?.isAlive() ? 'restart' : 'start'
 }
 

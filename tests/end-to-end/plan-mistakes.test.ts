@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -11,6 +12,7 @@ import {
 import { createServer } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { PlanRecord, Problem } from '../../shared/contract/records.ts'
 import { makeRepository, serveRepositories } from '../agent/python/git-server.ts'
@@ -161,6 +163,8 @@ const MISTAKES = [
 test('a manifest with planted mistakes yields exactly those problems in one run, and the plan changes nothing', async () => {
   const path = join(home, 'mistakes.yaml')
   writeFileSync(path, JSON.stringify(mistaken(), undefined, 1))
+  // The last that an agent makes when it starts.
+  while (!existsSync(join(home, 'state/jobs'))) await delay(20)
   const before = fingerprint(home)
   const ended = await agent.agentctl(['plan', path, '--json'])
   expect(fingerprint(home)).toEqual(before)

@@ -206,7 +206,15 @@ const comeUp = async (plan: Awaited<ReturnType<typeof makePlan>>): Promise<strin
   const { rooms } = agent
   const { signal } = shutdown
   try {
-    const outcome = await carryOut({ ...plan, problems: [] }, { rooms, enter: () => undefined, signal })
+    const outcome = await carryOut(
+      { ...plan, problems: [] },
+      {
+        rooms,
+        enter: () => undefined,
+        signal,
+        atBoot: false,
+      },
+    )
     if (outcome.state === 'failed') return `failed: ${JSON.stringify(outcome.problems)}`
     if (plan.syncs.length > 0) await rooms.sync.runNow(null, { signal })
     const late = rooms.sync.rows().flatMap(({ problem }) => problem ?? [])

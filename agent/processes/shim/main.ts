@@ -70,7 +70,7 @@ const run = async (folder: string): Promise<void> => {
       oom: exitCode !== 0 && readOomKills() > oomKills,
       logEnd: log.end(),
     }
-    atomicWrite(exitFile(folder), JSON.stringify(exit), { mode: 0o600 })
+    await writeOnceThereIsRoom(() => atomicWrite(exitFile(folder), JSON.stringify(exit), { mode: 0o600 }))
     // What the process left behind would hold its port and its GPU memory: it ends with it, as under systemd.
     await (stopping ?? stopTree(tree(), { rungs: LEFTOVER_RUNGS }))
     if (job.state?.cgroup) removeJobCgroup(job.state.cgroup)
@@ -116,6 +116,26 @@ const run = async (folder: string): Promise<void> => {
   process.on('SIGTERM', () => {
     for (const member of tree().find()) sendSignal(member.pid, 'SIGINT')
   })
+}
+
+const ROOM_WITHIN_MS = 60_000
+const ROOM_EVERY_MS = 500
+
+/** How a job ended is worth waiting for: without the record it counts as lost. */
+const writeOnceThereIsRoom = async (write: () => void): Promise<void> => {
+  for (let waitedMs = 0; ; waitedMs += ROOM_EVERY_MS) {
+    try {
+      write()
+      return
+    } catch (error) {
+      // Whoever is connected is told all the same.
+      if (waitedMs >= ROOM_WITHIN_MS) {
+        process.stderr.write(`the end of the job was not recorded: ${errorText(error)}\n`)
+        return
+      }
+      await new Promise((resolve) => setTimeout(resolve, ROOM_EVERY_MS))
+    }
+  }
 }
 
 const started = (state: ShimState | undefined): ShimState => {

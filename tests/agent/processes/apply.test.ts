@@ -3,7 +3,16 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { forever, livingProcesses, makeHome, planCommand, readAll, startRoom, untilState } from './kit.ts'
+import {
+  forever,
+  livingProcesses,
+  makeHome,
+  planCommand,
+  readAll,
+  shimPid,
+  startRoom,
+  untilState,
+} from './kit.ts'
 
 const signal = forever()
 
@@ -65,6 +74,41 @@ test('a job that ended with 0 is never run again for the same specification, and
   expect(await readAll(processes, 'bad')).toBe('ran\r\nran\r\n')
   await processes.apply(plan({ env: { AGAIN: 'yes' } }), { signal })
   expect(await readAll(processes, 'good')).toBe('ran\r\nran\r\n')
+})
+
+test('at the agent’s own start a job that failed or was lost is left as it is; who applies the manifest runs it again', async () => {
+  const home = makeHome()
+  const plan = [
+    planCommand('failed', ['bash', '-c', 'echo ran; exit 4']),
+    planCommand('lost', ['bash', '-c', 'echo ran; sleep 1000']),
+    planCommand('service', ['bash', '-c', 'echo ran; sleep 1000'], { restart: 'always' }),
+  ]
+  const first = startRoom(home)
+  await first.processes.apply(plan, { signal })
+  await first.leave()
+  for (const name of ['lost', 'service']) process.kill(shimPid(home, name), 'SIGKILL')
+  const { processes } = startRoom(home)
+  await processes.adopt({ signal })
+  expect(await processes.apply(plan, { signal, atBoot: true })).toMatchObject([
+    { state: 'failed', action: 'kept', problem: { code: 'process_failed' } },
+    { state: 'lost', action: 'kept', problem: { code: 'process_lost' } },
+    { state: 'running', problem: null },
+  ])
+  expect(await readAll(processes, 'failed')).toBe('ran\r\n')
+  expect(await readAll(processes, 'lost')).toBe('ran\r\n')
+  expect(await processes.apply(plan, { signal })).toMatchObject([
+    { state: 'failed', action: 'started' },
+    { state: 'running', action: 'started' },
+    { state: 'running', action: 'kept' },
+  ])
+})
+
+test('a problem quotes what this attempt printed, not the one before it', async () => {
+  const { processes } = startRoom(makeHome())
+  const failing = (text: string) => [planCommand('job', ['bash', '-c', `${text} exit 4`])]
+  await processes.apply(failing('echo the old cause;'), { signal })
+  const [outcome] = await processes.apply(failing(''), { signal })
+  expect(outcome?.problem?.message).toBe('job ended with status 4')
 })
 
 test('a problem quotes the output without the secrets in it', async () => {
@@ -141,6 +185,19 @@ test('readiness is an answer over http, an open port or a line of the output, an
     plan.map(() => ['ready', null]),
   )
   expect(processes.row('http').url).toBe(`http://127.0.0.1:${web}/`)
+})
+
+test('a pattern that takes for ever on some line is given up, and the agent goes on', async () => {
+  const home = makeHome()
+  const { processes } = startRoom(home)
+  const command = ['bash', '-c', `printf '%0.sa' $(seq 40); echo '!'; sleep 1000`]
+  const plan = [planCommand('evil', command, { ready: { log: '^(a+)+$' } })]
+  const [outcome] = await processes.apply(plan, { signal })
+  expect(outcome).toMatchObject({
+    state: 'running',
+    problem: { code: 'pattern_too_slow', severity: 'error' },
+  })
+  expect(await processes.stop('evil', { signal })).toBe('stopped')
 })
 
 test('a process that is not ready in time fails the apply, goes on, and may still become ready', async () => {

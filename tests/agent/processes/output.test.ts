@@ -1,4 +1,5 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { createConnection } from 'node:net'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -145,3 +146,32 @@ test('an output that was never begun reads as empty', async () => {
   expect((await collect(folder, still)).text).toBe('')
   expect(existsSync(folder)).toBe(false)
 })
+
+test.skipIf(process.getuid?.() !== 0)(
+  'a full disk loses output, and the log says how much once there is room, also over a change of files (needs root)',
+  async () => {
+    const disk = makeHome()
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk])
+    onTestFinished(() => {
+      spawnSync('umount', ['--lazy', disk])
+    })
+    const folder = join(disk, 'log')
+    mkdirSync(folder)
+    const writer = createLogWriter(folder, { fileBytes: 100_000, totalBytes: 10_000_000 })
+    const line = Buffer.from(`${'x'.repeat(99)}\n`)
+    writer.write(line)
+    const filler = join(disk, 'filler')
+    spawnSync('dd', ['if=/dev/zero', `of=${filler}`, 'bs=4k'])
+    // More than what is left of the last page, and more than a file holds.
+    for (let lines = 0; lines < 2_000; lines += 1) writer.write(line)
+    rmSync(filler)
+    writer.write(Buffer.from('there is room again\n'))
+    writer.close()
+    const { text } = await collect(folder, { fromOffset: 0, ...still })
+    const missing = Number(/\[gpu-agent: (\d+) bytes of output are missing here: .*ENOSPC/.exec(text)?.[1])
+    const kept = text.replaceAll(/[^x]/g, '').length
+    expect(missing).toBeGreaterThan(0)
+    expect(kept + Math.round((missing * 99) / 100)).toBeCloseTo(2_001 * 99, -2)
+    expect(text.endsWith('there is room again\n')).toBe(true)
+  },
+)

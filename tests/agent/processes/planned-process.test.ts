@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { planProcess } from '../../../agent/processes/planned-process.ts'
+import type { AgentError } from '../../../shared/contract/errors.ts'
 import { ProcessSpec } from '../../../shared/manifest/schema.ts'
 
 const overlay = {
@@ -117,6 +118,32 @@ test('the digest changes with all that decides how the process runs, and with no
     { ...base, ready: { port: 6006 } },
   ].map((spec) => plan(spec).digest)
   expect(new Set([digest, ...others]).size).toBe(8)
+})
+
+test('where the agent was started from is no change of a process: another PATH of its own ends nothing', () => {
+  const spec = ProcessSpec.parse(command('serve'))
+  const from = (searchPath: string) =>
+    planProcess('p', spec, { interpreter: null, binFolder: '/overlay/bin', environment: {}, searchPath })
+  expect(from('/usr/bin').digest).toBe(from('/root/.nvm/bin:/usr/bin').digest)
+  expect(from('/opt/x').environment['PATH']).toBe('/overlay/bin:/opt/x')
+})
+
+test('every variable that is refused is told at once', () => {
+  const env = { LD_PRELOAD: 'x', BASH_ENV: 'x', FINE: 'x', AGENTD_JOB: 'x', NUL: 'a\0b' }
+  const told = (): readonly string[] => {
+    try {
+      plan({ ...command('serve'), env })
+      return []
+    } catch (error) {
+      return (error as AgentError).problems?.map(({ message }) => message) ?? []
+    }
+  }
+  expect(told().map((message) => /env: (\w+) /.exec(message)?.[1])).toEqual([
+    'LD_PRELOAD',
+    'BASH_ENV',
+    'AGENTD_JOB',
+    'NUL',
+  ])
 })
 
 test('what is kept on disk of a plan holds no value of the environment', () => {
