@@ -78,10 +78,13 @@ const deadlineAfter = (ms: number): AbortSignal => {
 /** The first Ctrl-C (or SIGTERM) ends the command in order; the second ends the program at once. */
 const listenForCtrlC = (): AbortSignal => {
   const controller = new AbortController()
-  const onSignal = (): void => {
+  const onSignal = (cause: NodeJS.Signals): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted)
     controller.abort(
-      new AgentError('interrupted', 'interrupted', { hint: 'Repeat the command to go on; nothing is lost.' }),
+      new AgentError('interrupted', 'interrupted', {
+        cause,
+        hint: 'Repeat the command to go on; nothing is lost.',
+      }),
     )
   }
   process.on('SIGINT', onSignal)

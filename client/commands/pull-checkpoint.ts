@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { AgentError, EXIT, problemFrom } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize, parseDuration } from '../../shared/contract/units.ts'
@@ -26,20 +27,21 @@ export const pullCheckpoint: Command = {
   options: [
     { flags: '--sync <name>', summary: 'of this sync alone' },
     { flags: '--to <dir>', summary: 'the folder that gets it; by default the current one' },
-    { flags: '--watch', summary: 'go on for ever, bringing each new one' },
+    { flags: '--watch', summary: 'go on for ever, bringing the newest whenever there is a new one' },
     { flags: '--every <duration>', summary: 'how often --watch looks; by default 2m' },
     { flags: '--install-service', summary: 'have this machine do --watch from every login on' },
     { flags: '--uninstall-service', summary: 'end that and remove it' },
   ],
   run: async (call) => {
     const request: PullRequest = {
-      name: call.args[0] ?? 'latest',
+      name: nameOf(call.args[0] ?? 'latest'),
       sync: textOption(call, 'sync'),
       to: resolve(textOption(call, 'to') ?? '.'),
     }
     const { every, everyMs } = everyOption(call)
     if (flagOption(call, 'installService')) return await install(request, { call, every })
     if (flagOption(call, 'uninstallService')) return await uninstall(request, { call, every })
+    await checkFolder(request.to)
     if (flagOption(call, 'watch'))
       return await followUntilInterrupted(call, () => watch(request, { call, everyMs }))
     show(await pullOnce(request, { call }), call)
@@ -47,14 +49,42 @@ export const pullCheckpoint: Command = {
   },
 }
 
-const watch = (request: PullRequest, { call, everyMs }: { call: Call; everyMs: number }): Promise<never> =>
-  watchCheckpoint({
-    everyMs,
-    signal: call.longSignal,
-    pull: (proven) => pullOnce({ ...request, proven }, { call, everyMs }),
-    onPulled: (pulled) => show(pulled, call),
-    onTrouble: (error) => call.output.note(`${error.message}; trying again`),
-  })
+/** @throws AgentError usage where something else than a folder is there */
+const checkFolder = async (path: string): Promise<void> => {
+  const stats = await stat(path).catch(() => undefined)
+  if (stats && !stats.isDirectory())
+    throw new AgentError('usage', `--to: ${path} is not a folder`, {
+      hint: 'Name a folder; it is made where it is missing.',
+    })
+}
+
+/** @throws AgentError usage */
+const nameOf = (name: string): string => {
+  if (name.trim() === '')
+    throw new AgentError('usage', 'the name of the checkpoint is empty', {
+      hint: 'Leave it out for the newest.',
+    })
+  return name
+}
+
+const watch = async (
+  request: PullRequest,
+  { call, everyMs }: { call: Call; everyMs: number },
+): Promise<never> => {
+  try {
+    return await watchCheckpoint({
+      everyMs,
+      signal: call.longSignal,
+      pull: (proven) => pullOnce({ ...request, proven }, { call, everyMs }),
+      onPulled: (pulled) => show(pulled, call),
+      onTrouble: (error) => call.output.note(`${error.message}; trying again`),
+    })
+  } finally {
+    // Ctrl-C says that nobody expects it any more; a service that is ended by SIGTERM is missed, and `status` says so.
+    if (call.signal.aborted && asAgentError(call.signal.reason).cause === 'SIGINT')
+      await forgetPull(call.environment, request)
+  }
+}
 
 const install = async (
   request: PullRequest,

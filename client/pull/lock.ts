@@ -16,7 +16,7 @@ export const takeLock = async (path: string): Promise<() => Promise<void>> => {
     if (await createLock(path)) return () => rm(path, { force: true })
     const owner = await readFile(path, 'utf8').catch(() => undefined)
     if (owner === undefined) continue
-    if (isAlive(Number.parseInt(owner, 10))) throw lockedBy(owner.trim(), path)
+    if (await holds(owner)) throw lockedBy(owner.trim().split(' ')[0] ?? '', path)
     await removeStale(path, owner)
   }
   throw lockedBy('another process', path)
@@ -25,7 +25,7 @@ export const takeLock = async (path: string): Promise<() => Promise<void>> => {
 const createLock = async (path: string): Promise<boolean> => {
   try {
     const file = await open(path, 'wx', 0o644)
-    await file.writeFile(`${process.pid}\n`)
+    await file.writeFile(`${process.pid} ${(await startOf(process.pid)) ?? ''}\n`)
     await file.close()
     return true
   } catch (error) {
@@ -45,6 +45,29 @@ const removeStale = async (path: string, owner: string): Promise<void> => {
   }
   if ((await readFile(aside, 'utf8')) !== owner) await link(aside, path).catch(() => undefined)
   await rm(aside, { force: true })
+}
+
+/** Ids are used again, after a boot above all: where the system tells when a process began, that has to agree too. */
+const holds = async (owner: string): Promise<boolean> => {
+  const [pid = '', start = ''] = owner.trim().split(' ')
+  if (!isAlive(Number.parseInt(pid, 10))) return false
+  const now = await startOf(Number.parseInt(pid, 10))
+  return now === undefined || start === '' || now === start
+}
+
+/** The boot and the moment that a process began at; undefined where the system does not tell, `gone` for what has ended. */
+const startOf = async (pid: number): Promise<string | undefined> => {
+  try {
+    const [stat, boot] = await Promise.all([
+      readFile(`/proc/${pid}/stat`, 'utf8'),
+      readFile('/proc/sys/kernel/random/boot_id', 'utf8'),
+    ])
+    // The name in brackets may hold anything; the state is the first field after it, the start the twentieth.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' ? 'gone' : `${boot.trim()}:${fields[19] ?? ''}`
+  } catch {
+    return undefined
+  }
 }
 
 const isAlive = (pid: number): boolean => {

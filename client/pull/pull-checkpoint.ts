@@ -1,10 +1,11 @@
 import { dirname, join } from 'node:path'
-import type { AgentError } from '../../shared/contract/errors.ts'
+import { AgentError } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize } from '../../shared/contract/units.ts'
 import { makeFolders } from '../../shared/make-folders.ts'
 import type { Api } from '../api.ts'
 import type { Output } from '../output/output.ts'
 import { asAgentError } from '../exit.ts'
+import { sleep } from '../wait.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { resolveCheckpoint } from './checkpoint.ts'
 import { isThatFile } from './hash-file.ts'
@@ -52,14 +53,43 @@ const MAX_CHANGES = 3
  * @throws AgentError not_found, disk_too_small, busy, checkpoint_changed, hash_mismatch, unsafe_path, unreachable
  */
 export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Promise<Pulled> => {
+  let checkpoint = await resolveCheckpoint(request, deps.api)
   for (let changes = 0; ; changes += 1) {
-    const checkpoint = await resolveCheckpoint(request, deps.api)
     try {
       return await pullResolved(checkpoint, request, deps)
     } catch (error) {
-      if (asAgentError(error).code !== 'checkpoint_changed' || changes === MAX_CHANGES) throw error
+      // It was there when it was resolved, so “not found” in the middle is a change too.
+      const isChange = ['checkpoint_changed', 'not_found'].includes(asAgentError(error).code)
+      if (!isChange || changes === MAX_CHANGES) throw error
       deps.output.note(`${checkpoint.name} changed on the box; resolving it again`)
+      checkpoint = await resolveAgain(request, deps)
     }
+  }
+}
+
+/** What was written to has to rest again before it counts as complete. */
+const RESTS_WITHIN_MS = 60_000
+const LOOK_AGAIN_MS = 2_000
+
+/** @throws AgentError checkpoint_changed where it does not come back */
+const resolveAgain = async (request: PullRequest, { api, signal }: PullDeps): Promise<Checkpoint> => {
+  for (let waitedMs = 0; ; waitedMs += LOOK_AGAIN_MS) {
+    try {
+      return await resolveCheckpoint(request, api)
+    } catch (error) {
+      const known = asAgentError(error)
+      if (known.code !== 'not_found') throw error
+      if (waitedMs >= RESTS_WITHIN_MS)
+        throw new AgentError(
+          'checkpoint_changed',
+          `${request.name} changed on the box, and is not complete there now`,
+          {
+            cause: error,
+            hint: 'See what there is: agentctl checkpoints.',
+          },
+        )
+    }
+    await sleep(LOOK_AGAIN_MS, signal)
   }
 }
 

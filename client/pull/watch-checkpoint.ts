@@ -19,7 +19,7 @@ export type WatchDeps = {
 const RETRY_MS = 30_000
 
 /**
- * Brings each new checkpoint, for days: a box that is away, restarts or has no checkpoint yet is waited for.
+ * Brings the newest checkpoint whenever there is a new one, for days: a box that is away, restarts or has no checkpoint yet is waited for.
  * @throws AgentError what repeating does not repair: a token that never worked, a box that names unsafe paths
  */
 export const watchCheckpoint = async (deps: WatchDeps): Promise<never> => {
