@@ -63,7 +63,7 @@ export const composeRooms = async (config: AgentConfig) => {
   await makePrivateFolder(join(runFolder, 'sync'))
   await sweepTemporaryFiles(stateFolder)
   const secretsPath = join(stateFolder, 'secrets.env')
-  const secrets = readSecrets(environment, [secretsPath, SECRETS_FILE])
+  const secrets = readSecrets(environment, { set: secretsPath, secrets: SECRETS_FILE })
   const secretFile = openSecretFile(secretsPath)
   secrets.declare([...secretFile.names(), ...Object.values(OWN_KEYS)])
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)

@@ -14,17 +14,19 @@ export type Secrets = {
 }
 
 /**
- * Secrets of the box, in this order: the agent's environment, the secrets file, the environment of PID 1 (Vast.ai
- * and RunPod put them there, where ssh sessions do not see them).
+ * Secrets of the box, in this order: what was set by name (`agentctl secret set`, which renews what a box was created
+ * with), the agent's environment, the secrets file, the environment of PID 1 (Vast.ai and RunPod put them there, where ssh
+ * sessions do not see them).
  */
 export const readSecrets = (
   environment: Readonly<Record<string, string | undefined>>,
-  files: readonly string[],
+  files: { readonly set?: string; readonly secrets: string },
   initEnvironment: string = '/proc/1/environ',
 ): Secrets => {
   const layers = [
+    () => (files.set === undefined ? {} : readEnvFile(files.set)),
     () => environment,
-    ...files.map((file) => () => readEnvFile(file)),
+    () => readEnvFile(files.secrets),
     () => readProcEnviron(initEnvironment),
   ]
   const declared = new Set<string>(SECRET_ALIASES.flat())

@@ -82,8 +82,14 @@ const watch = async (
   } finally {
     // Ctrl-C says that nobody expects it any more; a service that is ended by SIGTERM is missed, and `status` says so.
     if (call.signal.aborted && asAgentError(call.signal.reason).cause === 'SIGINT')
-      await forgetPull(call.environment, request)
+      await expectNoMore(request, call)
   }
+}
+
+/** Its last success stays to be seen, and it is never late. */
+const expectNoMore = async ({ name, to }: PullRequest, call: Call): Promise<void> => {
+  const box = (await call.api()).label
+  await recordPull(call.environment, { box, name, to, everySeconds: null })
 }
 
 const install = async (

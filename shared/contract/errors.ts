@@ -124,7 +124,11 @@ export const ERROR_CODES = {
   unpinned_ref: { status: 422, exit: EXIT.refused, hint: 'Use the full commit as ref.' },
 
   // disk
-  disk_full: { status: 507, exit: EXIT.failed, hint: 'Free some space; the work goes on by itself.' },
+  disk_full: {
+    status: 507,
+    exit: EXIT.failed,
+    hint: 'Free some space, then do it again: what is there is kept.',
+  },
   disk_too_small: {
     status: 422,
     exit: EXIT.refused,

@@ -98,7 +98,11 @@ export const gitRef = z
   .string()
   .regex(/^[0-9A-Za-z][\w./-]{0,199}$/, 'is not a git ref; write a commit of 40 digits, a branch or a tag')
   .refine((ref) => !ref.includes('..'), 'is not a git ref; write a commit of 40 digits, a branch or a tag')
-export const command = z.array(z.string()).min(1, 'is empty; write at least the program')
+const argumentText = z.string().refine((text) => !text.includes('\0'), 'holds a NUL character; take it out')
+export const command = z
+  .array(argumentText)
+  .min(1, 'is empty; write at least the program')
+  .refine(([program]) => program !== '', 'names no program; write it first')
 export const port = z
   .int('is not a port; write a whole number from 1 to 65535')
   .min(1, 'is not a port; write a whole number from 1 to 65535')

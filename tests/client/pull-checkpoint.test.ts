@@ -216,7 +216,40 @@ describe('what goes wrong on this side', () => {
   })
 })
 
+test('a lock whose process id belongs to another process by now is taken over', async () => {
+  const partial = `${target()}.partial`
+  mkdirSync(partial)
+  writeFileSync(join(partial, 'lock'), `${process.pid} a-boot-long-ago:1\n`)
+  expect((await pull()).code).toBe(EXIT.done)
+})
+
+test('a --to that is a file, and an empty name, are mistakes of the command line', async () => {
+  const file = join(box.home, 'a-file')
+  writeFileSync(file, '')
+  for (const args of [
+    ['pull-checkpoint', '--to', file],
+    ['pull-checkpoint', '', '--to', to],
+  ]) {
+    const { code, stderr } = await runAgentctl(args, { env: box.env })
+    expect(code).toBe(EXIT.usage)
+    expect(stderr).toMatch(/^error: .+\ntry: .+\n$/)
+  }
+})
+
 describe('what goes wrong on the box', () => {
+  test('case S47: a checkpoint that is gone in mid-pull is looked for, then told as changed', async () => {
+    const release = holdAfter(6)
+    const running = startPull()
+    await waitFor(() => journalled() === 6)
+    const { checkpoint } = box.records
+    box.records.checkpoint = undefined
+    release()
+    await running.printed('resolving it again')
+    box.records.checkpoint = checkpoint
+    expect((await running.ended).code).toBe(EXIT.done)
+    expect(holds(target(), made)).toBe(true)
+  })
+
   test('case S47: a file that is replaced in mid-pull is noticed, and what is still equal is kept', async () => {
     const release = holdAfter(6)
     const running = startPull()
@@ -449,6 +482,8 @@ describe('--watch', () => {
     const { pulls } = JSON.parse(status.stdout) as { pulls: { lastSuccessAt: string | null }[] }
     expect(pulls).toMatchObject([{ name: 'latest', to, checkpoint: 'checkpoint-1000', problem: null }])
     expect(pulls[0]?.lastSuccessAt).toMatch(/^\d{4}-/)
+    // Whoever ended it with Ctrl-C expects nothing more of it.
+    expect(pulls).toMatchObject([{ everySeconds: null, late: false }])
   })
 
   test('with a token that is not known it ends with 4 at once', async () => {

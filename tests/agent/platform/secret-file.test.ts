@@ -25,7 +25,7 @@ test.each([
   ' lead and trail ',
 ])('the value %j is read back as it was given', (value) => {
   openSecretFile(path()).set('HF_TOKEN', value)
-  expect(readSecrets({}, [path()], '/nowhere').get('HF_TOKEN')).toBe(value)
+  expect(readSecrets({}, { set: path(), secrets: '/nowhere' }, '/nowhere').get('HF_TOKEN')).toBe(value)
 })
 
 test('the file is readable by its user alone, keeps the other secrets, and tells names only', () => {
@@ -37,7 +37,7 @@ test('the file is readable by its user alone, keeps the other secrets, and tells
   expect(file.names()).toEqual(['A_KEY', 'B_KEY'])
   file.remove('A_KEY')
   expect(file.names()).toEqual(['B_KEY'])
-  expect(readSecrets({}, [path()], '/nowhere').get('B_KEY')).toBe('three')
+  expect(readSecrets({}, { set: path(), secrets: '/nowhere' }, '/nowhere').get('B_KEY')).toBe('three')
 })
 
 test.each([
@@ -54,4 +54,13 @@ test.each([
 
 test('removing what is not there says so', () => {
   expect(() => openSecretFile(path()).remove('NOPE')).toThrow('there is no secret NOPE')
+})
+
+test('a secret that is set renews the one that the box was created with, until it is removed', () => {
+  const file = openSecretFile(path())
+  const secrets = readSecrets({ S3_KEY: 'expired' }, { set: path(), secrets: '/nowhere' }, '/nowhere')
+  file.set('S3_KEY', 'renewed')
+  expect(secrets.get('S3_KEY')).toBe('renewed')
+  file.remove('S3_KEY')
+  expect(secrets.get('S3_KEY')).toBe('expired')
 })

@@ -22,7 +22,7 @@ const placesOf = (contents: {
         .map(([name, value]) => `${name}=${value}\0`)
         .join(''),
     )
-  return { file, secrets: readSecrets(contents.env ?? {}, [file], init) }
+  return { file, secrets: readSecrets(contents.env ?? {}, { secrets: file }, init) }
 }
 
 describe('where a secret comes from', () => {
@@ -76,7 +76,7 @@ describe('redaction', () => {
   const value = 'pa"ss\\wo rd/1'
   const secrets = readSecrets(
     { MINE: value, SHORT: 'abc', PART: 'secret', WHOLE: 'secret-and-more', HF_TOKEN: 'plainvalue' },
-    [],
+    { secrets: '/nowhere' },
     '/nowhere',
   )
   secrets.declare(['MINE', 'SHORT', 'PART', 'WHOLE'])

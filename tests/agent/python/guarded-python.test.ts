@@ -34,7 +34,7 @@ describe.skipIf(missing !== undefined)(
             text: `version: 1\nname: demo\npython:\n  interpreter: ${world.interpreter}\n  imports: [numpy]\n`,
           }),
         },
-        secrets: readSecrets({}, []),
+        secrets: readSecrets({}, { secrets: '/nowhere' }),
         python: world.context,
         shutdown: signal,
       })
@@ -125,7 +125,7 @@ describe.skipIf(missing !== undefined)(
     test('is not known before a manifest names it', async () => {
       const none = createGuardedPython({
         runs: { manifest: () => undefined },
-        secrets: readSecrets({}, []),
+        secrets: readSecrets({}, { secrets: '/nowhere' }),
         python: world.context,
         shutdown: signal,
       })
