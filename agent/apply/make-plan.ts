@@ -16,7 +16,7 @@ import type { PlannedSync } from '../sync/planned-sync.ts'
 import { checkStarts } from './check-starts.ts'
 import { planEnvironment } from './plan-environment.ts'
 import { planProcesses } from './plan-processes.ts'
-import { planSyncs } from './plan-sync.ts'
+import { findSharedPlaces, planSyncs } from './plan-sync.ts'
 import type { ReadManifest } from './read-manifest.ts'
 import { recallSnapshots } from './recall-snapshots.ts'
 import type { Rooms } from './rooms.ts'
@@ -97,6 +97,7 @@ export const makePlan = async (
       ...processes.problems,
       ...starts.problems,
       ...remoteProblems.filter((problem) => problem !== null),
+      ...findSharedPlaces(syncs),
       ...budget.problems,
       ...rooms.notify.check(manifest.notify?.webhook),
     ].map((problem) => withPlace(problem, read)),

@@ -110,6 +110,9 @@ const readFolder = async (path: string): Promise<Entry[] | undefined> => {
   }
 }
 
+/** A name may have 255 bytes, and `NAME~DIGEST.json`, the record of a version that was replaced, is one too. */
+const LONGEST_NAME = 240
+
 const readEntry = (entry: Dirent<Buffer<ArrayBuffer>>): Entry => {
   const text = entry.name.toString('utf8')
   return {
@@ -118,7 +121,10 @@ const readEntry = (entry: Dirent<Buffer<ArrayBuffer>>): Entry => {
     isFile: entry.isFile(),
     // Lists of names are lines of text, and a pulled path is checked against the same rule on the laptop.
     // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
-    isPlain: Buffer.from(text).equals(entry.name) && !/[\u0000-\u001f\u007f\\]/.test(text),
+    isPlain:
+      entry.name.length <= LONGEST_NAME &&
+      Buffer.from(text).equals(entry.name) &&
+      !/[\u0000-\u001f\u007f\\]/.test(text),
   }
 }
 

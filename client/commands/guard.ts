@@ -51,7 +51,7 @@ const words = (call: Call): string[] =>
   })
 
 const install = async (call: Call): Promise<number> => {
-  const [{ checkServiceKeys, guardService }, { installService }] = await Promise.all([
+  const [{ checkServiceKeys, guardService }, { installService, notRunning }] = await Promise.all([
     import('../rent/guard-service.ts'),
     import('../service/install-service.ts'),
   ])
@@ -59,10 +59,10 @@ const install = async (call: Call): Promise<number> => {
   await checkServiceKeys(service)
   const installed = await installService(service, call.environment)
   const { path, refused } = installed
+  if (refused !== null) throw notRunning(path, refused)
   if (call.output.json) call.output.document({ service: installed })
-  call.output.line(green(refused === null ? 'installed' : 'written'), ' ', bold(path))
-  if (refused !== null) call.output.line(`it does not run yet, since this failed: ${refused}`)
-  return refused === null ? EXIT.done : EXIT.failed
+  call.output.line(green('installed'), ' ', bold(path))
+  return EXIT.done
 }
 
 const uninstall = async (call: Call): Promise<number> => {

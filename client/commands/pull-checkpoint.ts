@@ -97,15 +97,15 @@ const install = async (
   { call, every }: { call: Call; every: string },
 ): Promise<number> => {
   const { pullService } = await import('../pull/pull-service.ts')
-  const { installService } = await import('../service/install-service.ts')
+  const { installService, notRunning } = await import('../service/install-service.ts')
   await makeFolders(request.to)
   const installed = await installService(await pullService(request, { call, every }), call.environment)
   const { path, refused } = installed
+  if (refused !== null) throw notRunning(path, refused)
   if (call.output.json) call.output.document({ service: installed })
-  call.output.line(green(refused === null ? 'installed' : 'written'), ' ', bold(path))
-  if (refused === null) call.output.line('see how it does: agentctl status')
-  else call.output.line(`it does not run yet, since this failed: ${refused}`)
-  return refused === null ? EXIT.done : EXIT.failed
+  call.output.line(green('installed'), ' ', bold(path))
+  call.output.line('see how it does: agentctl status')
+  return EXIT.done
 }
 
 const uninstall = async (

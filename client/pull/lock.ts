@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { open, readFile, rename, rm, link } from 'node:fs/promises'
+import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { makeFolders } from '../../shared/make-folders.ts'
@@ -22,11 +22,29 @@ export const takeLock = async (path: string): Promise<() => Promise<void>> => {
   throw lockedBy('another process', path)
 }
 
+/** The lock appears with its text in it: one that is read empty would pass for a stale one. */
 const createLock = async (path: string): Promise<boolean> => {
+  const mine = `${path}.${randomBytes(6).toString('hex')}`
+  const text = `${process.pid} ${(await startOf(process.pid)) ?? ''}\n`
   try {
-    const file = await open(path, 'wx', 0o644)
-    await file.writeFile(`${process.pid} ${(await startOf(process.pid)) ?? ''}\n`)
-    await file.close()
+    await writeFile(mine, text, { flag: 'wx', mode: 0o644 })
+    await link(mine, path)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return false
+    if (!WITHOUT_LINKS.includes(errnoOf(error) ?? '')) throw error
+    return await createWithoutLink(path, text)
+  } finally {
+    await rm(mine, { force: true })
+  }
+}
+
+/** What file systems without hard links say (exFAT, some network drives). */
+const WITHOUT_LINKS: readonly string[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
+
+const createWithoutLink = async (path: string, text: string): Promise<boolean> => {
+  try {
+    await writeFile(path, text, { flag: 'wx', mode: 0o644 })
     return true
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') return false

@@ -1,3 +1,4 @@
+import { rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize } from '../../shared/contract/units.ts'
@@ -127,6 +128,8 @@ const pullResolved = async (
     return { ...pulled, unchanged: false, previous: previous ?? null }
   } finally {
     await unlock()
+    // Of a pull that was refused nothing stays, of one that was broken off what has arrived.
+    await rmdir(partial).catch(() => undefined)
   }
 }
 

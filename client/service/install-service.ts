@@ -3,6 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { AgentError } from '../../shared/contract/errors.ts'
 import type { Environment } from '../command.ts'
 import { exists } from '../pull/place.ts'
 import type { ServiceDefinition, ServiceFiles } from './service-files.ts'
@@ -21,6 +22,10 @@ export const installService = async (
   await writeFile(files.path, files.text, { mode: 0o600 })
   return { path: files.path, refused: await runAll(files.begin) }
 }
+
+/** Why a service that was written does not run. */
+export const notRunning = (path: string, refused: string): AgentError =>
+  new AgentError('service_refused', `${path} is written, and does not run, since this failed: ${refused}`)
 
 /** Ends the service and removes its file; undefined when there is none. */
 export const uninstallService = async (

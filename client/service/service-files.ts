@@ -75,7 +75,7 @@ export const serviceFiles = (
 
 /** Of a program that ends again and again it is said so; RestartSec keeps it from doing so quickly. */
 const systemdUnit = ({ description, argv, environment }: ServiceDefinition): string => `[Unit]
-Description=${description}
+Description=${description.replaceAll('%', '%%')}
 StartLimitIntervalSec=0
 
 [Service]

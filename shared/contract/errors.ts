@@ -84,6 +84,11 @@ export const ERROR_CODES = {
     hint: 'Correct every problem that is listed, then apply again.',
   },
   not_supported: { status: 422, exit: EXIT.refused, hint: 'Take this part out of the manifest for now.' },
+  service_refused: {
+    status: 500,
+    exit: EXIT.failed,
+    hint: 'Run that command by hand to see why: without a login session systemctl --user needs loginctl enable-linger USER.',
+  },
   secret_missing: { status: 422, exit: EXIT.refused, hint: 'Put it into the box: agentctl secret set NAME.' },
   secret_in_manifest: {
     status: 422,

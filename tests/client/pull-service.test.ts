@@ -71,9 +71,9 @@ test.skipIf(!isLinux)('--uninstall-service ends it and removes it; a second time
 
 test.skipIf(!isLinux)('where systemd does not answer, the unit stays and the command is told', async () => {
   writeFileSync(join(box.home, 'bin/systemctl'), '#!/bin/sh\nexit 1\n')
-  const { code, stdout } = await service('--install-service')
+  const { code, stderr } = await service('--install-service')
   expect(code).toBe(EXIT.failed)
-  expect(stdout).toContain('systemctl --user daemon-reload')
+  expect(stderr).toMatch(/^error: .*systemctl --user daemon-reload\ntry: .*enable-linger/)
   expect(readdirSync(unitFolder())).toHaveLength(1)
 })
 
