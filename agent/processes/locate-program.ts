@@ -25,6 +25,6 @@ export const locateProgram = (
       hint: `Make it executable (chmod +x), or name the program that reads it.`,
     })
   if (found === undefined)
-    throw new AgentError('program_missing', `${plan.name} cannot start: there is no program “${program}”`)
+    throw new AgentError('program_missing', `${plan.name} cannot start: there is no program ${program}`)
   return found
 }

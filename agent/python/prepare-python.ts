@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs'
-import { mkdir, rm } from 'node:fs/promises'
+import { existsSync, mkdirSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Problem } from '../../shared/contract/errors.ts'
 import { AgentError } from '../../shared/contract/errors.ts'
@@ -47,7 +47,8 @@ export const preparePython = async (
 ): Promise<PythonReady> => {
   refuseProblems(plan)
   const paths = overlayPaths(plan.root, plan.base.version)
-  await mkdir(paths.root, { recursive: true })
+  // At once, so that of two that are asked for together the first holds the lock.
+  mkdirSync(paths.root, { recursive: true })
   const unlock = takeInstallLock(paths.lock)
   try {
     await rollBack(paths, { ...context, reason: 'the agent ended in the middle of the install' })

@@ -112,6 +112,8 @@ const readFolder = async (path: string): Promise<Entry[] | undefined> => {
 
 /** A name may have 255 bytes, and `NAME~DIGEST.json`, the record of a version that was replaced, is one too. */
 const LONGEST_NAME = 240
+// eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
+const REFUSED_CHARACTERS = /[\u0000-\u001f\u007f\\]/
 
 const readEntry = (entry: Dirent<Buffer<ArrayBuffer>>): Entry => {
   const text = entry.name.toString('utf8')
@@ -120,11 +122,10 @@ const readEntry = (entry: Dirent<Buffer<ArrayBuffer>>): Entry => {
     isFolder: entry.isDirectory(),
     isFile: entry.isFile(),
     // Lists of names are lines of text, and a pulled path is checked against the same rule on the laptop.
-    // eslint-disable-next-line no-control-regex -- control characters are exactly what is refused
     isPlain:
       entry.name.length <= LONGEST_NAME &&
       Buffer.from(text).equals(entry.name) &&
-      !/[\u0000-\u001f\u007f\\]/.test(text),
+      !REFUSED_CHARACTERS.test(text),
   }
 }
 
