@@ -194,8 +194,8 @@ sync:
       mkdirSync(join(config, 'vastai'), { recursive: true })
       writeFileSync(join(config, 'vastai', 'vast_api_key'), `${box.fake.environment['VAST_API_KEY'] ?? ''}\n`)
       // The machine may have no service manager: then the file is there, and the command that failed is told.
-      const { stdout } = await box.agentctl(['guard', '--install-service', '--lease', '45m'])
-      expect(stdout).toContain('gpu-agent-guard')
+      const { stdout, stderr } = await box.agentctl(['guard', '--install-service', '--lease', '45m'])
+      expect(stdout + stderr).toContain('gpu-agent-guard')
       const folder = join(config, 'systemd', 'user')
       const text = readdirSync(folder)
         .map((name) => readFileSync(join(folder, name), 'utf8'))
