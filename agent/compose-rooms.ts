@@ -67,8 +67,10 @@ export const composeRooms = async (config: AgentConfig) => {
   const secretFile = openSecretFile(secretsPath)
   secrets.declare([...secretFile.names(), ...Object.values(OWN_KEYS)])
   const log = createLog((line) => process.stderr.write(`${line}\n`), secrets.redact, clock.now)
-  const { db, quarantined } = openWithoutBallast(stateFolder, () => openDatabase(stateFolder, clock.now))
-  layBallast(stateFolder)
+  const { db, quarantined } = await openWithoutBallast(stateFolder, () =>
+    openDatabase(stateFolder, clock.now),
+  )
+  await layBallast(stateFolder)
   const agentId = readAgentId(db)
   const endpoints = endpointsFrom(environment)
   const allowHosts = allowHostsFrom(environment)

@@ -1,6 +1,7 @@
-import { existsSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { freeBytes } from './files.ts'
 
 /*
  * Bytes that only take room. On a full disk SQLite cannot even open its file, so an agent that was restarted there could
@@ -15,9 +16,9 @@ const NONE_BYTES = 64 * 2 ** 10
 const ballastFile = (folder: string): string => join(folder, 'ballast')
 
 /** Where there is plenty of room and no ballast yet. Never throws: without it everything works but a start on a full disk. */
-export const layBallast = (folder: string): void => {
+export const layBallast = async (folder: string): Promise<void> => {
   const path = ballastFile(folder)
-  if (existsSync(path) || freeBytes(folder) < PLENTY_BYTES) return
+  if (existsSync(path) || (await freeBytes(folder)) < PLENTY_BYTES) return
   const unfinished = `${path}.${process.pid}.tmp`
   try {
     writeFileSync(unfinished, Buffer.alloc(BALLAST_BYTES, 'ballast\n'), { mode: 0o600 })
@@ -31,11 +32,11 @@ export const layBallast = (folder: string): void => {
  * What `open` returns; where it fails for want of room, it is tried once more without the ballast.
  * @throws AgentError disk_full where that does not help; whatever else `open` throws
  */
-export const openWithoutBallast = <T>(folder: string, open: () => T): T => {
+export const openWithoutBallast = async <T>(folder: string, open: () => T): Promise<T> => {
   try {
     return open()
   } catch (error) {
-    if (freeBytes(folder) > NONE_BYTES) throw error
+    if ((await freeBytes(folder)) > NONE_BYTES) throw error
     const path = ballastFile(folder)
     if (existsSync(path)) {
       rmSync(path)
@@ -46,9 +47,4 @@ export const openWithoutBallast = <T>(folder: string, open: () => T): T => {
       hint: 'Free some space there, then start agentd again; the processes go on meanwhile.',
     })
   }
-}
-
-const freeBytes = (folder: string): number => {
-  const { bavail, bsize } = statfsSync(folder)
-  return bavail * bsize
 }
