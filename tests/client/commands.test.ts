@@ -2,12 +2,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { EXIT, AgentError } from '../../shared/contract/errors.ts'
-import type { Problem } from '../../shared/contract/errors.ts'
 import { VERSION } from '../../shared/version.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
 import { startFixedBox } from '../support/fixed-box.ts'
-import { aPlan, aRun, aStatus } from '../support/fixed-records.ts'
+import { aPlan, aProblem, aRun, aStatus } from '../support/fixed-records.ts'
 import { AGENTCTL } from '../support/programs.ts'
 
 const golden = (name: string): string => join(import.meta.dirname, '..', 'golden', `${name}.txt`)
@@ -28,15 +27,6 @@ const writeManifest = (text = 'version: 1\nname: demo\n'): string => {
   return file
 }
 
-const problem = (change: Partial<Problem>): Problem => ({
-  code: 'process_failed',
-  severity: 'error',
-  subject: 'comfyui',
-  message: 'ended with status 1',
-  hint: 'Read its output: agentctl logs comfyui.',
-  ...change,
-})
-
 describe('what is printed for people', () => {
   test('status shows a healthy box on one screen', async () => {
     await startBox()
@@ -48,7 +38,7 @@ describe('what is printed for people', () => {
   test('status of a box in trouble says so first and lists what to do, worst first', async () => {
     await startBox()
     const status = aStatus()
-    const late = problem({
+    const late = aProblem({
       code: 'sync_late',
       severity: 'warning',
       subject: 'checkpoints',
@@ -56,7 +46,7 @@ describe('what is printed for people', () => {
       hint: 'Run it now.',
     })
     const run = aRun({ state: 'degraded', endedAt: status.agent.startedAt })
-    box.records.status = { ...status, run, healthy: false, problems: [late, problem({})] }
+    box.records.status = { ...status, run, healthy: false, problems: [late, aProblem({})] }
     const { code, stdout } = await agentctl('status')
     expect(code).toBe(0)
     await expect(stdout).toMatchFileSnapshot(golden('status-unhealthy'))
@@ -93,22 +83,22 @@ describe('what is printed for people', () => {
     const gated = { code: 'gated', hint: 'Accept the terms.', message: 'needs its terms accepted' } as const
     box.records.plan = aPlan({
       problems: [
-        problem({
+        aProblem({
           code: 'unpinned_ref',
           severity: 'warning',
           subject: 'node',
           message: 'main is a branch',
           hint: 'Pin it.',
         }),
-        problem({ ...gated, subject: 'b.safetensors', at: at(9) }),
-        problem({
+        aProblem({ ...gated, subject: 'b.safetensors', at: at(9) }),
+        aProblem({
           code: 'disk_too_small',
           subject: '/',
           message: 'needs 9.0 GB',
           hint: 'Free it.',
           at: at(7),
         }),
-        problem({
+        aProblem({
           ...gated,
           subject: 'a.safetensors',
           at: at(3),
@@ -132,7 +122,7 @@ describe('what is printed for people', () => {
     }
     box.records.plan = aPlan({ changes: none, unchecked: [] })
     expect((await agentctl('plan', writeManifest())).stdout).toBe('nothing would change\n')
-    box.records.plan = aPlan({ changes: none, unchecked: [], problems: [problem({ code: 'gated' })] })
+    box.records.plan = aPlan({ changes: none, unchecked: [], problems: [aProblem({ code: 'gated' })] })
     expect(await agentctl('plan', writeManifest())).toMatchObject({ code: EXIT.refused, stdout: '' })
   })
 
@@ -212,7 +202,7 @@ describe('output', () => {
     box.records.logs = `${hostile}\n`
     box.records.status = {
       ...aStatus(),
-      problems: [problem({ message: hostile, hint: hostile, subject: hostile })],
+      problems: [aProblem({ message: hostile, hint: hostile, subject: hostile })],
     }
     box.addEvent({ at: aStatus().agent.startedAt, type: 'run.created', subject: hostile, data: { hostile } })
     for (const args of [['ps'], ['status'], ['events'], ['logs', 'comfyui']]) {

@@ -2,11 +2,11 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ERROR_CODES, EXIT, AgentError } from '../../shared/contract/errors.ts'
-import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
+import type { ErrorCode } from '../../shared/contract/errors.ts'
 import { runAgentctl } from '../support/agentctl.ts'
 import type { FixedBox } from '../support/fixed-box.ts'
 import { startFixedBox } from '../support/fixed-box.ts'
-import { aStatus } from '../support/fixed-records.ts'
+import { aProblem, aStatus } from '../support/fixed-records.ts'
 
 /** The first code of each exit status in the table. */
 const ONE_CODE_PER_STATUS = Object.entries(ERROR_CODES)
@@ -27,15 +27,6 @@ const writeManifest = (text = 'version: 1\nname: demo\n'): string => {
   return file
 }
 
-const problem = (change: Partial<Problem>): Problem => ({
-  code: 'process_failed',
-  severity: 'error',
-  subject: 'comfyui',
-  message: 'ended with status 1',
-  hint: 'Read its output: agentctl logs comfyui.',
-  ...change,
-})
-
 describe('exit statuses and errors', () => {
   test.each(ONE_CODE_PER_STATUS)(
     'an agent that answers $name gives its exit status and two lines',
@@ -50,7 +41,7 @@ describe('exit statuses and errors', () => {
   )
 
   test('with --json the error is one document on standard output, with its problems', async () => {
-    box.records.refusal = new AgentError('plan_has_errors', 'one error', { problems: [problem({})] })
+    box.records.refusal = new AgentError('plan_has_errors', 'one error', { problems: [aProblem({})] })
     const { code, stdout, stderr } = await agentctl('apply', writeManifest(), '--json')
     expect({ code, stderr }).toEqual({ code: EXIT.refused, stderr: '' })
     expect(JSON.parse(stdout)).toEqual({
@@ -58,7 +49,7 @@ describe('exit statuses and errors', () => {
         code: 'plan_has_errors',
         message: 'one error',
         hint: ERROR_CODES.plan_has_errors.hint,
-        problems: [problem({})],
+        problems: [aProblem({})],
       },
     })
   })

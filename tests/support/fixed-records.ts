@@ -1,3 +1,4 @@
+import type { Problem } from '../../shared/contract/errors.ts'
 import type { PythonCheck, PythonInstallRow, PythonPlanRecord } from '../../shared/contract/python-records.ts'
 import type { PlanRecord, RunRecord, StatusRecord } from '../../shared/contract/records.ts'
 
@@ -151,4 +152,14 @@ export const aPython = (): {
       canRollBack: true,
     },
   ],
+})
+
+/** A problem of a process, changed as a test needs it. */
+export const aProblem = (change: Partial<Problem>): Problem => ({
+  code: 'process_failed',
+  severity: 'error',
+  subject: 'comfyui',
+  message: 'ended with status 1',
+  hint: 'Read its output: agentctl logs comfyui.',
+  ...change,
 })

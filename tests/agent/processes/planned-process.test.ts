@@ -124,7 +124,7 @@ test('where the agent was started from is no change of a process: another PATH o
   const spec = ProcessSpec.parse(command('serve'))
   const from = (searchPath: string) =>
     planProcess('p', spec, { interpreter: null, binFolder: '/overlay/bin', environment: {}, searchPath })
-  expect(from('/usr/bin').digest).toBe(from('/root/.nvm/bin:/usr/bin').digest)
+  expect(from('/usr/bin').digest).toBe(from('/opt/node/bin:/usr/bin').digest)
   expect(from('/opt/x').environment['PATH']).toBe('/overlay/bin:/opt/x')
 })
 
