@@ -12,7 +12,7 @@ import type { KeepLimits } from './kept-snapshots.ts'
 import { dropKept, KEEP_LIMITS, keptPath, trimKept } from './kept-snapshots.ts'
 import type { OverlayPaths } from './overlay.ts'
 import type { PythonPlan } from './plan-python.ts'
-import { endStrayInstalls } from './stray-installs.ts'
+import { endStrayInstalls, INSTALL_MARK } from './stray-installs.ts'
 
 /*
  * An install is a transaction, which pip's own is not: killed in the middle, pip leaves “~names” and dists without
@@ -55,7 +55,7 @@ export const inTransaction = async (
   history.began({ id, overlay: paths.root, digest: plan.digest, changes: plan.changes })
   try {
     await context.work()
-    await flushToDisk(paths.env, context)
+    await flushToDisk(paths.env, { ...context, root: paths.root })
   } catch (error) {
     await rollBack(paths, { ...context, reason: errorText(error) })
     throw error
@@ -121,9 +121,9 @@ const makeSnapshot = async (
 ): Promise<void> => {
   const partial = `${context.to}.partial`
   try {
-    await run(['cp', '-a', '--reflink=auto', '--', paths.env, partial], context)
+    await run(['cp', '-a', '--reflink=auto', '--', paths.env, partial], { ...context, root: paths.root })
     // Before anything is changed: the journal will trust the copy.
-    await flushToDisk(partial, context)
+    await flushToDisk(partial, { ...context, root: paths.root })
   } catch (error) {
     await rm(partial, { recursive: true, force: true })
     throw error
@@ -133,12 +133,15 @@ const makeSnapshot = async (
 }
 
 /** Thousands of small files are written back together in the time that syncing some hundred one by one would take. */
-const flushToDisk = (path: string, context: PythonContext): Promise<void> =>
+const flushToDisk = (path: string, context: RunContext): Promise<void> =>
   run(['sync', '-f', '--', path], context)
 
-const run = async (argv: readonly [string, ...string[]], context: PythonContext): Promise<void> => {
+type RunContext = PythonContext & { readonly root: string }
+
+/** Marked, so that the agent that follows one that was killed ends it before it removes what it writes. */
+const run = async (argv: readonly [string, ...string[]], context: RunContext): Promise<void> => {
   const result = await runCommand(argv, {
-    env: cleanEnvironment(context.environment),
+    env: { ...cleanEnvironment(context.environment), [INSTALL_MARK]: context.root },
     signal: context.signal,
   })
   if (result.exitCode === 0) return
