@@ -4,6 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { makeFolders } from '../../shared/make-folders.ts'
+import { processStart } from '../../shared/process-start.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 
 /*
@@ -98,25 +99,16 @@ const isHeld = async (claim: string): Promise<boolean> => {
     // Not a claim of an agent, or torn by a crash.
     return false
   }
-  if (holder.where === placeOfProcesses()) return startOf(holder.pid) === holder.started
+  if (holder.where === placeOfProcesses()) return processStart(holder.pid) === holder.started
   return Date.now() - stats.mtimeMs < SILENT_MS
 }
 
 const describeSelf = (): Claim => ({
   pid: process.pid,
-  started: startOf(process.pid) ?? '',
+  started: processStart(process.pid) ?? '',
   where: placeOfProcesses(),
 })
 
 /** Names the machine since its start and the container: only there a process id means this process. */
 const placeOfProcesses = (): string =>
   `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`
-
-/** When a process began, in ticks since the machine did; undefined for one that is not there. */
-const startOf = (pid: number): string | undefined => {
-  try {
-    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ')[19]
-  } catch {
-    return undefined
-  }
-}

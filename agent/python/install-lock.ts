@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { AgentError } from '../../shared/contract/errors.ts'
+import { processStart } from '../../shared/process-start.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 
 type Holder = { readonly pid: number; readonly started: string }
@@ -10,14 +11,14 @@ type Holder = { readonly pid: number; readonly started: string }
  * @throws AgentError busy, naming the process that holds it
  */
 export const takeInstallLock = (path: string): (() => void) => {
-  const mine: Holder = { pid: process.pid, started: startOf(process.pid) ?? '' }
+  const mine: Holder = { pid: process.pid, started: processStart(process.pid) ?? '' }
   const own = `${path}.${randomBytes(6).toString('hex')}`
   try {
     writeFileSync(own, JSON.stringify(mine), { flag: 'wx', mode: 0o600 })
     // A link appears whole or not at all: nobody reads a lock without its holder.
     if (!linked(own, path)) {
       const holder = readHolder(path)
-      if (holder !== undefined && startOf(holder.pid) === holder.started)
+      if (holder !== undefined && processStart(holder.pid) === holder.started)
         throw new AgentError('busy', `another install is under way in ${path} (process ${holder.pid})`, {
           hint: 'Wait for it to end.',
         })
@@ -47,17 +48,6 @@ const readHolder = (path: string): Holder | undefined => {
     return JSON.parse(readFileSync(path, 'utf8')) as Holder
   } catch {
     // Given back in between, or damaged by a full disk: nobody holds it.
-    return undefined
-  }
-}
-
-/** When a process began, as the kernel counts it: a process number alone is used again after a restart. */
-const startOf = (pid: number): string | undefined => {
-  try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return `${boot} ${stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''}`
-  } catch {
     return undefined
   }
 }

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { AgentError } from '../../shared/contract/errors.ts'
-import { takeLock } from '../pull/lock.ts'
+import { takeLock } from '../lock.ts'
 import { sleep } from '../wait.ts'
 import type { TunnelPlaces } from './places.ts'
 import { makePlaces } from './places.ts'
@@ -95,7 +95,7 @@ const isAccepting = (path: string): Promise<boolean> =>
 const waitForLock = async (path: string, signal: AbortSignal): Promise<() => Promise<void>> => {
   for (;;) {
     try {
-      return await takeLock(path)
+      return await takeLock(path, 'another agentctl opens the connection')
     } catch (error) {
       if (!(error instanceof AgentError) || error.code !== 'busy') throw error
     }

@@ -1,31 +1,33 @@
 import { randomBytes } from 'node:crypto'
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { AgentError } from '../../shared/contract/errors.ts'
-import { makeFolders } from '../../shared/make-folders.ts'
-import { errnoOf } from '../exit.ts'
+import { AgentError } from '../shared/contract/errors.ts'
+import { makeFolders } from '../shared/make-folders.ts'
+import { processStart } from '../shared/process-start.ts'
+import { errnoOf } from './exit.ts'
 
 /**
- * Takes the lock of a pull: one file with the process's id, made only where there is none. A lock whose process is
- * gone (it was killed) is taken over. Returns what gives it back.
+ * Takes a lock among the agentctls of this machine: one file with the process's id, made only where there is none. A
+ * lock whose process is gone (it was killed) is taken over. Returns what gives it back.
+ * @param taken what another holder means: `another pull works on this checkpoint here`
  * @throws AgentError busy
  */
-export const takeLock = async (path: string): Promise<() => Promise<void>> => {
+export const takeLock = async (path: string, taken: string): Promise<() => Promise<void>> => {
   await makeFolders(dirname(path))
   for (let attempt = 0; attempt < 3; attempt += 1) {
     if (await createLock(path)) return () => rm(path, { force: true })
     const owner = await readFile(path, 'utf8').catch(() => undefined)
     if (owner === undefined) continue
-    if (await holds(owner)) throw lockedBy(owner.trim().split(' ')[0] ?? '', path)
+    if (holds(owner)) throw busy(`${taken}: process ${owner.trim().split(' ')[0] ?? ''}`, path)
     await removeStale(path, owner)
   }
-  throw lockedBy('another process', path)
+  throw busy(taken, path)
 }
 
 /** The lock appears with its text in it: one that is read empty would pass for a stale one. */
 const createLock = async (path: string): Promise<boolean> => {
   const mine = `${path}.${randomBytes(6).toString('hex')}`
-  const text = `${process.pid} ${(await startOf(process.pid)) ?? ''}\n`
+  const text = `${process.pid} ${processStart(process.pid) ?? ''}\n`
   try {
     await writeFile(mine, text, { flag: 'wx', mode: 0o644 })
     await link(mine, path)
@@ -66,26 +68,11 @@ const removeStale = async (path: string, owner: string): Promise<void> => {
 }
 
 /** Ids are used again, after a boot above all: where the system tells when a process began, that has to agree too. */
-const holds = async (owner: string): Promise<boolean> => {
+const holds = (owner: string): boolean => {
   const [pid = '', start = ''] = owner.trim().split(' ')
   if (!isAlive(Number.parseInt(pid, 10))) return false
-  const now = await startOf(Number.parseInt(pid, 10))
+  const now = processStart(Number.parseInt(pid, 10))
   return now === undefined || start === '' || now === start
-}
-
-/** The boot and the moment that a process began at; undefined where the system does not tell, `gone` for what has ended. */
-const startOf = async (pid: number): Promise<string | undefined> => {
-  try {
-    const [stat, boot] = await Promise.all([
-      readFile(`/proc/${pid}/stat`, 'utf8'),
-      readFile('/proc/sys/kernel/random/boot_id', 'utf8'),
-    ])
-    // The name in brackets may hold anything; the state is the first field after it, the start the twentieth.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' ? 'gone' : `${boot.trim()}:${fields[19] ?? ''}`
-  } catch {
-    return undefined
-  }
 }
 
 const isAlive = (pid: number): boolean => {
@@ -98,7 +85,5 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-const lockedBy = (owner: string, path: string): AgentError =>
-  new AgentError('busy', `another pull (process ${owner}) works on this checkpoint here`, {
-    hint: `Wait for it to end; if there is none, remove ${path}.`,
-  })
+const busy = (message: string, path: string): AgentError =>
+  new AgentError('busy', message, { hint: `Wait for it to end; if there is none, remove ${path}.` })
