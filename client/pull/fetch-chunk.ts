@@ -13,6 +13,8 @@ export type FetchDeps = {
   readonly signal: AbortSignal
   /** Memory for the chunk. */
   readonly take: (bytes: number) => Buffer
+  /** Gets each part as soon as it is there, while the processor still holds it, and where in the file it belongs. */
+  readonly onPart: (bytes: Uint8Array, at: number) => void
   /** Bytes as they arrive; negative when what arrived of a chunk is thrown away. */
   readonly onBytes: (bytes: number) => void
   /** Told when the box is away and the transfer waits for it. */
@@ -22,6 +24,8 @@ export type FetchDeps = {
 /** `crc`: the CRC-32 of the bytes. */
 export type FetchedChunk = { readonly bytes: Uint8Array; readonly crc: number }
 
+/** Parts are a little longer; of 256 KB and more the kernel takes memory that costs more (write-all.ts). */
+const PART_BYTES = 2 ** 17
 /** A connection that carries nothing for this long is dead, whatever the kernel says. */
 const STALL_MS = 30_000
 /** The box may restart, the laptop may sleep: a chunk is tried again for this long after its last byte, and this often. */
@@ -74,7 +78,7 @@ const fetchOnce = async (
     chunk,
     into,
   }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk; into: Buffer },
-  { api, signal }: FetchDeps,
+  { api, signal, onPart }: FetchDeps,
   onBytes: (bytes: number) => void,
 ): Promise<number> => {
   const stall = new AbortController()
@@ -90,6 +94,11 @@ const fetchOnce = async (
     checkHead(reply, { etag, file, chunk })
     let offset = 0
     let crc = 0
+    let told = 0
+    const tell = (end: number): void => {
+      onPart(into.subarray(told, end), chunk.start + told)
+      told = end
+    }
     for await (const piece of reply.body) {
       const part = piece as Buffer
       if (offset + part.byteLength > into.byteLength) {
@@ -100,12 +109,14 @@ const fetchOnce = async (
       crc = crc32(part, crc)
       const length = part.copy(into, offset)
       offset += length
+      if (offset - told >= PART_BYTES) tell(offset)
       giveBack(part)
       onBytes(length)
       timer.refresh()
     }
     if (offset !== into.byteLength)
       throw new AgentError('unreachable', `${file.path}: ${offset} of ${into.byteLength} bytes came`)
+    if (told < offset) tell(offset)
     return crc
   } catch (error) {
     throw connectionError(error, ended, api.label)

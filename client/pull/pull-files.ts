@@ -11,14 +11,13 @@ import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import type { ChunkBuffers } from './chunk-buffers.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
 import { fetchChunk } from './fetch-chunk.ts'
-import { createFlush } from './flush.ts'
+import { createFileWriter } from './file-writer.ts'
 import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { reuseChunks } from './reuse-chunks.ts'
 import { createRunningHash } from './running-hash.ts'
 import { joinInside } from './safe-path.ts'
 import type { Meter } from './speed.ts'
-import { writeAll } from './write-all.ts'
 
 export type PullFilesDeps = {
   readonly api: Api
@@ -124,7 +123,7 @@ const fetchMissing = async (
     .reduce((sum, chunk) => sum + lengthOf(chunk), 0)
   meter.reused(bytesHere, file.path)
   const onBytes = (bytes: number): void => meter.received(bytes, file.path)
-  const flush = createFlush(handle)
+  const writer = createFileWriter(handle)
   // Settled, not all: no write may be under way when the handle is closed.
   const results = await Promise.allSettled(
     chunks
@@ -136,17 +135,17 @@ const fetchMissing = async (
             api,
             signal,
             take: buffers.take,
+            onPart: writer.write,
             onBytes,
             onWaiting,
           })
-          await writeAll(handle, bytes, chunk.start)
-          flush.wrote(bytes.byteLength)
+          await writer.written()
           journal.add(file, chunk, crc)
           running.add(chunk, bytes)
         }),
       ),
   )
-  await flush.end()
+  await writer.end()
   for (const result of results) if (result.status === 'rejected') throw result.reason
   return running.finish(handle, { sizeBytes: file.sizeBytes, signal })
 }
