@@ -11,14 +11,20 @@ export type KnownCopies = ReturnType<typeof createKnownCopies>
 export const createKnownCopies = (planned: PlannedSync, store: SyncStore) => {
   const destination = destinationOf(planned)
   const sync = planned.spec.name
-  const copies = new Map<string, UnitCopy>(store.copies(sync, destination))
-  /** Unit → the fingerprint of what its stored copy holds; empty after a restart, then hashes decide. */
-  const fingerprints = new Map<string, string>()
+  const kept = store.copies(sync, destination)
+  const copies = new Map<string, UnitCopy>(kept)
+  /** Unit → the fingerprint of what its stored copy holds; where it is not known hashes decide. */
+  const fingerprints = new Map(
+    [...kept].flatMap(([unit, { state, fingerprint }]) =>
+      state === 'stored' && fingerprint !== undefined ? [[unit, fingerprint]] : [],
+    ),
+  )
 
   return {
     get: (unit: string): UnitCopy | undefined => copies.get(unit),
     storedCount: (): number => [...copies.values()].filter(({ state }) => state === 'stored').length,
-    isStored: (unit: ObservedUnit): boolean => fingerprints.get(unit.name) === unit.fingerprint,
+    isStored: (unit: Pick<ObservedUnit, 'name' | 'fingerprint'>): boolean =>
+      fingerprints.get(unit.name) === unit.fingerprint,
     holds: (unit: string, digest: string): boolean => {
       const copy = copies.get(unit)
       return copy?.state === 'stored' && copy.digest === digest
@@ -30,7 +36,10 @@ export const createKnownCopies = (planned: PlannedSync, store: SyncStore) => {
       copies.set(unit, copy)
     },
     /** Notes that the stored copy holds what the unit holds now. */
-    matched: (unit: ObservedUnit): void => void fingerprints.set(unit.name, unit.fingerprint),
+    matched: ({ name, fingerprint }: ObservedUnit): void => {
+      store.saveMatch({ sync, destination, unit: name }, fingerprint)
+      fingerprints.set(name, fingerprint)
+    },
     /** The units that were stored last, a few of them. */
     latest: (count: number): readonly string[] =>
       [...copies].flatMap(([unit, { state }]) => (state === 'stored' ? [unit] : [])).slice(-count),

@@ -47,7 +47,13 @@ export type UnitObserver = {
  * indexes, formats), nobody has it open for writing, and it was the same for `settle` as seen by this agent. Times of
  * files and of the wall clock do not count, so neither future times nor a clock that is set matter (S31).
  */
-export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }): UnitObserver => {
+export const createUnitObserver = (
+  spec: SyncSpec,
+  {
+    clock,
+    isStored,
+  }: { clock: Clock; isStored: (unit: Pick<ObservedUnit, 'name' | 'fingerprint'>) => boolean },
+): UnitObserver => {
   let seen = new Map<string, Seen>()
   let formatFaults = new Map<string, string | null>()
   let pointerTexts: ReadonlyMap<string, string> = new Map()
@@ -102,7 +108,10 @@ export const createUnitObserver = (spec: SyncSpec, { clock }: { clock: Clock }):
         signal.throwIfAborted()
         const fingerprint = fingerprintOfUnit(unit)
         const before = seen.get(unit.name)
-        const sinceMs = before?.fingerprint === fingerprint ? before.sinceMs : nowMs
+        // After a restart of the agent: what is stored as it is has been quiet before.
+        const isKnown = !before && isStored({ name: unit.name, fingerprint })
+        const sinceMs =
+          before?.fingerprint === fingerprint ? before.sinceMs : isKnown ? nowMs - spec.settle : nowMs
         const incompleteSinceMs =
           before && before.verdict.state !== 'complete' ? before.incompleteSinceMs : nowMs
         // What was complete stays so until it changes, so what is long stored is not read again and again.

@@ -19,7 +19,7 @@ export const createSurvey = (
   spec: SyncSpec,
   { clock, copies, report }: { clock: Clock; copies: KnownCopies; report: Report },
 ) => {
-  const observer = createUnitObserver(spec, { clock })
+  const observer = createUnitObserver(spec, { clock, isStored: copies.isStored })
   let units: readonly ObservedUnit[] = []
   let remark: Problem | null = null
   let loss: Problem | null = null

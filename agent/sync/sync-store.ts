@@ -13,6 +13,9 @@ export type UnitCopy = {
   readonly files: readonly StoredFile[]
 }
 
+/** `fingerprint`: of the unit that a stored copy holds, where it is known. */
+export type KeptCopy = UnitCopy & { readonly fingerprint: string | undefined }
+
 /** How a sync is doing, kept over restarts. */
 export type KeptHealth = {
   readonly lastSuccessAt: string | null
@@ -30,13 +33,17 @@ export type SyncStore = ReturnType<typeof createSyncStore>
 /** The rows of the sync room. */
 export const createSyncStore = (db: Database, now: () => Date) => {
   const copies = db.prepare<[string, string], UnitRow>(
-    'SELECT unit, digest, state, verified_by, files FROM sync_units WHERE sync = ? AND destination = ?',
+    'SELECT unit, digest, state, verified_by, files, fingerprint FROM sync_units WHERE sync = ? AND destination = ?',
   )
   const saveCopy = db.prepare(
     `INSERT INTO sync_units (sync, destination, unit, digest, state, verified_by, files, stored_at)
      VALUES (@sync, @destination, @unit, @digest, @state, @verifiedBy, @files, @storedAt)
      ON CONFLICT DO UPDATE SET digest = excluded.digest, state = excluded.state,
-       verified_by = excluded.verified_by, files = excluded.files, stored_at = excluded.stored_at`,
+       verified_by = excluded.verified_by, files = excluded.files, stored_at = excluded.stored_at,
+       fingerprint = NULL`,
+  )
+  const saveMatch = db.prepare<[string, string, string, string]>(
+    'UPDATE sync_units SET fingerprint = ? WHERE sync = ? AND destination = ? AND unit = ?',
   )
   const forgetCopy = db.prepare<[string, string, string]>(
     'DELETE FROM sync_units WHERE sync = ? AND destination = ? AND unit = ?',
@@ -57,7 +64,7 @@ export const createSyncStore = (db: Database, now: () => Date) => {
   const forgetHashes = db.prepare('DELETE FROM sync_hashes WHERE hashed_at < ?')
 
   return {
-    copies: (sync: string, destination: string): ReadonlyMap<string, UnitCopy> =>
+    copies: (sync: string, destination: string): ReadonlyMap<string, KeptCopy> =>
       new Map(copies.all(sync, destination).map((row) => [row.unit, copyOf(row)])),
     saveCopy: (key: UnitKey, copy: UnitCopy): void => {
       const storedAt = copy.state === 'stored' ? now().toISOString() : null
@@ -65,6 +72,15 @@ export const createSyncStore = (db: Database, now: () => Date) => {
         saveCopy.run({ ...key, ...copy, files: JSON.stringify(copy.files), storedAt })
       } catch (error) {
         throw stateError(error)
+      }
+    },
+    /** Notes which unit a copy holds. */
+    saveMatch: ({ sync, destination, unit }: UnitKey, fingerprint: string): void => {
+      try {
+        saveMatch.run(fingerprint, sync, destination, unit)
+      } catch (error) {
+        // Without it hashes decide after a restart.
+        if (!isFull(error)) throw error
       }
     },
     forgetCopy: (key: UnitKey): void => void forgetCopy.run(key.sync, key.destination, key.unit),
@@ -115,12 +131,14 @@ type UnitRow = {
   state: 'started' | 'stored'
   verified_by: 'hash' | 'size' | null
   files: string
+  fingerprint: string | null
 }
 type HealthRow = { last_success_at: string | null; consecutive_failures: number; problem: string | null }
 
-const copyOf = (row: UnitRow): UnitCopy => ({
+const copyOf = (row: UnitRow): KeptCopy => ({
   digest: row.digest,
   state: row.state,
   verifiedBy: row.verified_by,
   files: JSON.parse(row.files) as StoredFile[],
+  fingerprint: row.fingerprint ?? undefined,
 })

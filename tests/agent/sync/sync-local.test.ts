@@ -61,6 +61,22 @@ describe('a sync to a local path', () => {
     expect(box.events.filter(({ type }) => type === 'sync.copied')).toHaveLength(1)
   })
 
+  test('after a restart of the agent what is stored is not pending, however long it has to rest', async () => {
+    await using box = createSyncBox()
+    box.write('checkpoint-1/model.safetensors', safetensors('a'))
+    box.sync.configure([box.plan()])
+    await box.runNow()
+    box.restart()
+    box.write('checkpoint-2/model.safetensors', safetensors('b'))
+    box.sync.configure([box.plan({ settle: '1h' })])
+    box.serve()
+    await until(() => box.sync.rows()[0]?.pending.length !== 0)
+    expect(box.sync.rows()[0]).toMatchObject({
+      pendingFiles: 1,
+      pending: [{ unit: 'checkpoint-2', state: 'settling' }],
+    })
+  })
+
   test('the service copies what appears, without being asked', async () => {
     await using box = createSyncBox()
     box.sync.configure([box.plan({ every: '1h' })])
