@@ -5,6 +5,8 @@ import type { Clock } from '../platform/clock.ts'
 const WINDOW_MS = 10_000
 /** Pieces of a local copy come hundreds of times a second; a sample for each step is enough. */
 const STEP_MS = 200
+/** The first bytes tell nothing of how long the rest will take. */
+const SURE_AFTER_MS = 2_000
 const MEASURED_BYTES = 4 * 2 ** 20
 
 export type CopyMeter = ReturnType<typeof createCopyMeter>
@@ -24,6 +26,12 @@ export const createCopyMeter = (clock: Clock) => {
     const spanMs = clock.monotonicMs() - first.atMs
     // A copy that stands still becomes slower by the time that passes.
     return spanMs > 0 ? Math.round((1000 * (last.bytes - first.bytes)) / spanMs) : 0
+  }
+
+  const leftMs = (): number => {
+    if (!copy) return Number.POSITIVE_INFINITY
+    const left = copy.bytesTotal - copy.bytesDone
+    return left === 0 ? 0 : (1000 * left) / bytesPerSecond()
   }
 
   return {
@@ -56,13 +64,16 @@ export const createCopyMeter = (clock: Clock) => {
     bytesDone: (): number => copy?.bytesDone ?? 0,
     /** Milliseconds since a copy last made progress; infinite when none is under way. */
     stillForMs: (): number => (copy ? clock.monotonicMs() - movedMs : Number.POSITIVE_INFINITY),
+    /** How long the copy under way will take at its speed; infinite where none is or nothing moves. */
+    leftMs,
     /** Of the last large copy as a whole; undefined before one was made. */
     lastBytesPerSecond: (): number | undefined => lastSpeed,
     row: (): SyncRow['copying'] => {
       if (!copy) return null
       const { units, bytesTotal, bytesDone } = copy
       const speed = bytesPerSecond()
-      const etaSeconds = speed > 0 ? Math.ceil((bytesTotal - bytesDone) / speed) : null
+      const isSure = clock.monotonicMs() - beganMs > SURE_AFTER_MS
+      const etaSeconds = speed > 0 && isSure ? Math.ceil(leftMs() / 1000) : null
       return { unit: nameOf(units), bytesDone, bytesTotal, bytesPerSecond: speed, etaSeconds }
     },
   }

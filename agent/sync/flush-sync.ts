@@ -61,8 +61,8 @@ export const createFlush = (spec: SyncSpec, deps: FlushDeps) => {
     let report: FlushRecord | undefined
     try {
       // A copy under way is ended first, unless it will be done in time.
-      const etaMs = 1000 * (meter.row()?.etaSeconds ?? Number.POSITIVE_INFINITY)
-      if (etaMs > deadlineMs) deps.interrupt(new AgentError('interrupted', `${spec.name} is flushed`))
+      if (meter.leftMs() > deadlineMs)
+        deps.interrupt(new AgentError('interrupted', `${spec.name} is flushed`))
       await deps.inTurn(signal, async () => {
         report = await flushUnits(context)
       })
