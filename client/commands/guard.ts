@@ -51,17 +51,15 @@ const words = (call: Call): string[] =>
   })
 
 const install = async (call: Call): Promise<number> => {
-  const [{ checkServiceKeys, guardService }, { installService, notRunning }] = await Promise.all([
+  const [{ checkServiceKeys, guardService }, { installService }] = await Promise.all([
     import('../rent/guard-service.ts'),
     import('../service/install-service.ts'),
   ])
   const service = await guardService(words(call), call)
   await checkServiceKeys(service)
   const installed = await installService(service, call.environment)
-  const { path, refused } = installed
-  if (refused !== null) throw notRunning(path, refused)
   if (call.output.json) call.output.document({ service: installed })
-  call.output.line(green('installed'), ' ', bold(path))
+  call.output.line(green('installed'), ' ', bold(installed.path))
   return EXIT.done
 }
 
@@ -78,6 +76,5 @@ const uninstall = async (call: Call): Promise<number> => {
     })
   if (call.output.json) call.output.document({ service: removed })
   call.output.line('removed ', bold(removed.path))
-  if (removed.refused !== null) call.output.line(`it may still run, since this failed: ${removed.refused}`)
   return EXIT.done
 }

@@ -9,25 +9,36 @@ import { exists } from '../pull/place.ts'
 import type { ServiceDefinition, ServiceFiles } from './service-files.ts'
 import { serviceFiles } from './service-files.ts'
 
-/** What became of a service: its file, and the command that could not be run, where there is one. */
-export type InstalledService = { readonly path: string; readonly refused: string | null }
+/** The file of a service. */
+export type InstalledService = { readonly path: string }
 
-/** Writes the service and begins it. Where the system's own program fails, the file stays and the command is told. */
+/**
+ * Writes the service and begins it; one that runs already is begun anew, since what it shall do may have changed.
+ * @throws AgentError service_refused where the system's own program fails; the file stays
+ */
 export const installService = async (
   definition: ServiceDefinition,
   environment: Environment,
 ): Promise<InstalledService> => {
   const files = filesHere(definition, environment)
-  await mkdir(dirname(files.path), { recursive: true })
-  await writeFile(files.path, files.text, { mode: 0o600 })
-  return { path: files.path, refused: await runAll(files.begin) }
+  const { path } = files
+  await mkdir(dirname(path), { recursive: true })
+  // It may have ended by itself: then there is nothing to end.
+  if (await exists(path)) await runAll(files.beforeAgain)
+  await writeFile(path, files.text, { mode: 0o600 })
+  const refused = await runAll(files.begin)
+  if (refused !== null)
+    throw new AgentError(
+      'service_refused',
+      `${path} is written, and does not run, since this failed: ${refused}`,
+    )
+  return { path }
 }
 
-/** Why a service that was written does not run. */
-export const notRunning = (path: string, refused: string): AgentError =>
-  new AgentError('service_refused', `${path} is written, and does not run, since this failed: ${refused}`)
-
-/** Ends the service and removes its file; undefined when there is none. */
+/**
+ * Ends the service and removes its file; undefined when there is none.
+ * @throws AgentError service_refused where the system's own program fails; the file is removed all the same
+ */
 export const uninstallService = async (
   definition: ServiceDefinition,
   environment: Environment,
@@ -36,7 +47,12 @@ export const uninstallService = async (
   if (!(await exists(files.path))) return undefined
   const refused = await runAll(files.end)
   await rm(files.path)
-  return { path: files.path, refused }
+  if (refused !== null)
+    throw new AgentError(
+      'service_refused',
+      `${files.path} is removed, and what it began may still run, since this failed: ${refused}`,
+    )
+  return { path: files.path }
 }
 
 const filesHere = (definition: ServiceDefinition, environment: Environment): ServiceFiles => {
@@ -49,6 +65,7 @@ const filesHere = (definition: ServiceDefinition, environment: Environment): Ser
   })
 }
 
+/** @returns the command that failed; null when all went well */
 const runAll = async (commands: readonly (readonly string[])[]): Promise<string | null> => {
   for (const [program = '', ...args] of commands) {
     try {

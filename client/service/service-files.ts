@@ -16,6 +16,8 @@ export type ServiceDefinition = {
 export type ServiceFiles = {
   readonly path: string
   readonly text: string
+  /** Where it is there already: ends what runs, so that `begin` begins what the file says now. It may fail. */
+  readonly beforeAgain: readonly (readonly string[])[]
   readonly begin: readonly (readonly string[])[]
   readonly end: readonly (readonly string[])[]
 }
@@ -37,9 +39,11 @@ export const serviceFiles = (
       return {
         path: join(system.configHome, 'systemd', 'user', unit),
         text: systemdUnit(definition),
+        beforeAgain: [],
         begin: [
           ['systemctl', '--user', 'daemon-reload'],
-          ['systemctl', '--user', 'enable', '--now', unit],
+          ['systemctl', '--user', 'enable', unit],
+          ['systemctl', '--user', 'restart', unit],
         ],
         end: [['systemctl', '--user', 'disable', '--now', unit]],
       }
@@ -50,6 +54,7 @@ export const serviceFiles = (
       return {
         path,
         text: launchdPlist(definition, join(system.home, 'Library', 'Logs', `${name}.log`)),
+        beforeAgain: [['launchctl', 'bootout', `${domain}/${name}`]],
         begin: [['launchctl', 'bootstrap', domain, path]],
         end: [['launchctl', 'bootout', `${domain}/${name}`]],
       }
@@ -59,6 +64,7 @@ export const serviceFiles = (
       return {
         path,
         text: windowsTask(definition),
+        beforeAgain: [['schtasks', '/End', '/TN', name]],
         begin: [
           ['schtasks', '/Create', '/F', '/TN', name, '/XML', path],
           ['schtasks', '/Run', '/TN', name],

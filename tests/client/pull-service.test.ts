@@ -56,7 +56,7 @@ test.skipIf(!isLinux)(
     await ended
     expect(holds(join(to(), 'checkpoint-500'), made)).toBe(true)
     expect(readFileSync(join(box.home, 'systemctl.log'), 'utf8')).toMatch(
-      /^--user daemon-reload\n--user enable --now gpu-agent-pull-[0-9a-f]{8}\.service\n$/,
+      /^--user daemon-reload\n--user enable (gpu-agent-pull-[0-9a-f]{8}\.service)\n--user restart \1\n$/,
     )
   },
 )
@@ -75,6 +75,21 @@ test.skipIf(!isLinux)('where systemd does not answer, the unit stays and the com
   expect(code).toBe(EXIT.failed)
   expect(stderr).toMatch(/^error: .*systemctl --user daemon-reload\ntry: .*enable-linger/)
   expect(readdirSync(unitFolder())).toHaveLength(1)
+})
+
+test.skipIf(!isLinux)('where systemd does not end it, --uninstall-service fails and tells that', async () => {
+  await service('--install-service')
+  writeFileSync(join(box.home, 'bin/systemctl'), '#!/bin/sh\nexit 1\n')
+  const { code, stderr } = await service('--uninstall-service')
+  expect(code).toBe(EXIT.failed)
+  expect(stderr).toMatch(/^error: .* is removed, .*systemctl --user disable --now/)
+  expect(readdirSync(unitFolder())).toEqual([])
+})
+
+test('--every without --watch is refused: a single pull would leave it out silently', async () => {
+  const { code, stderr } = await runAgentctl(['pull-checkpoint', '--every', '2m'], { env })
+  expect(code).toBe(EXIT.usage)
+  expect(stderr).toContain('--watch')
 })
 
 test('a token from the environment is not written into a service: it is refused', async () => {
