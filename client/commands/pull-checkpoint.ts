@@ -39,6 +39,10 @@ export const pullCheckpoint: Command = {
       to: resolve(textOption(call, 'to') ?? '.'),
     }
     const { every, everyMs } = everyOption(call)
+    if (textOption(call, 'every') !== undefined && !goesOn(call))
+      throw new AgentError('usage', '--every says how often --watch looks, and there is no --watch', {
+        hint: 'Add --watch, or leave --every out.',
+      })
     if (flagOption(call, 'installService')) return await install(request, { call, every })
     if (flagOption(call, 'uninstallService')) return await uninstall(request, { call, every })
     await checkFolder(request.to)
@@ -48,6 +52,10 @@ export const pullCheckpoint: Command = {
     return EXIT.done
   },
 }
+
+/** True for a pull that does not end by itself, here or as a service. */
+const goesOn = (call: Call): boolean =>
+  ['watch', 'installService', 'uninstallService'].some((name) => flagOption(call, name))
 
 /** @throws AgentError usage where something else than a folder is there */
 const checkFolder = async (path: string): Promise<void> => {
@@ -97,13 +105,11 @@ const install = async (
   { call, every }: { call: Call; every: string },
 ): Promise<number> => {
   const { pullService } = await import('../pull/pull-service.ts')
-  const { installService, notRunning } = await import('../service/install-service.ts')
+  const { installService } = await import('../service/install-service.ts')
   await makeFolders(request.to)
   const installed = await installService(await pullService(request, { call, every }), call.environment)
-  const { path, refused } = installed
-  if (refused !== null) throw notRunning(path, refused)
   if (call.output.json) call.output.document({ service: installed })
-  call.output.line(green('installed'), ' ', bold(path))
+  call.output.line(green('installed'), ' ', bold(installed.path))
   call.output.line('see how it does: agentctl status')
   return EXIT.done
 }
@@ -114,15 +120,19 @@ const uninstall = async (
 ): Promise<number> => {
   const { pullService } = await import('../pull/pull-service.ts')
   const { uninstallService } = await import('../service/install-service.ts')
-  const removed = await uninstallService(await pullService(request, { call, every }), call.environment)
+  const service = await pullService(request, { call, every })
+  const forget = (): Promise<void> => forgetPull(call.environment, { name: request.name, to: request.to })
+  const removed = await uninstallService(service, call.environment).catch(async (error: unknown) => {
+    await forget()
+    throw error
+  })
   if (removed === undefined)
     throw new AgentError('not_found', `there is no service that pulls ${request.name} to ${request.to}`, {
       hint: 'Give the same NAME, --sync, --to and --context as for --install-service.',
     })
-  await forgetPull(call.environment, { name: request.name, to: request.to })
+  await forget()
   if (call.output.json) call.output.document({ service: removed })
   call.output.line('removed ', bold(removed.path))
-  if (removed.refused !== null) call.output.line(`it may still run, since this failed: ${removed.refused}`)
   return EXIT.done
 }
 

@@ -6,13 +6,13 @@ import { makeFolders } from '../../shared/make-folders.ts'
 import type { Api } from '../api.ts'
 import type { Output } from '../output/output.ts'
 import { asAgentError } from '../exit.ts'
+import { takeLock } from '../lock.ts'
 import { sleep } from '../wait.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { resolveCheckpoint } from './checkpoint.ts'
 import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { openJournal } from './journal.ts'
-import { takeLock } from './lock.ts'
 import { exists, place, removeFolder } from './place.ts'
 import { pullFiles } from './pull-files.ts'
 import { joinInside } from './safe-path.ts'
@@ -109,7 +109,7 @@ const pullResolved = async (
   if (await isHere(checkpoint, target, signal)) return { ...pulled, unchanged: true, previous: null }
 
   const partial = `${target}.partial`
-  const unlock = await takeLock(join(partial, 'lock'))
+  const unlock = await takeLock(join(partial, 'lock'), 'another pull works on this checkpoint here')
   try {
     const staging = join(partial, 'files')
     await checkSpace(checkpoint, staging)
@@ -142,26 +142,12 @@ type TransferDeps = PullDeps & {
 const transfer = async (checkpoint: Checkpoint, deps: TransferDeps): Promise<void> => {
   const { api, output, signal, journal, staging, earlier } = deps
   const view = output.progress()
-  let waiting = false
   const meter = createMeter(checkpoint.name, { files: checkpoint.files, view })
-  const received = (bytes: number, path: string): void => {
-    if (bytes > 0) waiting = false
-    meter.received(bytes, path)
-  }
   const onWaiting = (error: AgentError): void => {
-    if (!waiting) view.note(`${error.message}; trying again`)
-    waiting = true
+    if (meter.waits()) view.note(`${error.message}; trying again`)
   }
   try {
-    await pullFiles(checkpoint, {
-      api,
-      signal,
-      journal,
-      meter: { ...meter, received },
-      onWaiting,
-      staging,
-      earlier,
-    })
+    await pullFiles(checkpoint, { api, signal, journal, meter, onWaiting, staging, earlier })
     await removeForeign(checkpoint, staging)
   } finally {
     view.close()

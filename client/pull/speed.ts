@@ -4,12 +4,16 @@ import type { ProgressItem, ProgressView } from '../output/progress.ts'
 const WINDOW_MS = 10_000
 /** Pieces arrive thousands of times a second; they are counted and shown in steps of this. */
 const STEP_MS = 200
+/** The first bytes tell nothing of how long the rest will take. */
+const SURE_AFTER_MS = 2_000
 
 export type Meter = {
   /** Bytes that came over the wire; negative when they were thrown away. */
   received(bytes: number, path: string): void
   /** Bytes that need not come: they are here and proven. */
   reused(bytes: number, path: string): void
+  /** Nothing comes until the next byte does. @returns false where that is known already */
+  waits(): boolean
 }
 
 /** Keeps the amount and the speed of a pull and shows them. */
@@ -23,6 +27,8 @@ export const createMeter = (
   let done = 0
   let samples: { atMs: number; bytes: number }[] = []
   let shownMs = Number.NEGATIVE_INFINITY
+  let isWaiting = false
+  let startedMs: number | undefined
 
   const add = (bytes: number, path: string): void => {
     done += bytes
@@ -40,8 +46,16 @@ export const createMeter = (
   }
   const picture = (): ProgressItem => {
     const bytesPerSecond = speed()
-    const etaSeconds = bytesPerSecond > 0 ? (total - done) / bytesPerSecond : null
-    return { name: title, state: 'pulling', bytesDone: done, bytesTotal: total, bytesPerSecond, etaSeconds }
+    const isKnown =
+      !isWaiting && bytesPerSecond > 0 && performance.now() - (startedMs ?? Infinity) > SURE_AFTER_MS
+    return {
+      name: title,
+      state: isWaiting ? 'waiting for the box' : 'pulling',
+      bytesDone: done,
+      bytesTotal: total,
+      bytesPerSecond: isWaiting ? 0 : bytesPerSecond,
+      etaSeconds: isKnown ? (total - done) / bytesPerSecond : null,
+    }
   }
   const moving = (): ProgressItem[] =>
     [...rows]
@@ -58,11 +72,21 @@ export const createMeter = (
   return {
     received: (bytes, path) => {
       const atMs = performance.now()
+      if (bytes > 0) {
+        startedMs ??= atMs
+        isWaiting = false
+      }
       const last = samples.at(-1)
       if (last !== undefined && atMs - last.atMs < STEP_MS) last.bytes += bytes
       else samples.push({ atMs, bytes })
       add(bytes, path)
     },
     reused: add,
+    waits: () => {
+      const isNew = !isWaiting
+      isWaiting = true
+      view.show({ whole: picture(), items: moving() })
+      return isNew
+    },
   }
 }
