@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentError } from '../../shared/contract/errors.ts'
 import type { WorkflowReport } from '../../shared/contract/records.ts'
@@ -33,6 +33,12 @@ export const createProcesses = (deps: ProcessesDeps) => {
       .all()
       .map(([name]) => name)
       .filter((name) => !isOneOff(name) && !plan.some((planned) => planned.name === name))
+
+  /** True for one whose output is all that is kept of it. */
+  const hasLeft = (name: string): boolean =>
+    table.find(name) === undefined &&
+    existsSync(table.jobsFolder) &&
+    readdirSync(table.jobsFolder).includes(name)
 
   return {
     /**
@@ -113,18 +119,19 @@ export const createProcesses = (deps: ProcessesDeps) => {
     noteWebUse: (name: string): void => table.get(name).visits.web(),
 
     /**
-     * The raw output of a process over all its jobs. With `follow` until the process has ended for good.
+     * The raw output of a process over all its jobs, also of one that left the manifest. With `follow` until the process
+     * has ended for good.
      * @throws AgentError not_found; the signal's reason
      */
     logs: (
       name: string,
       options: LogRange & Waiting & { readonly follow?: boolean },
     ): AsyncIterable<LogChunk> => {
-      const managed = table.get(name)
+      const managed = hasLeft(name) ? undefined : table.get(name)
       return readOutput(folderOf(name), {
         ...options,
         clock: deps.clock,
-        follow: () => (options.follow ?? false) && isGoingOn(managed),
+        follow: () => (options.follow ?? false) && managed !== undefined && isGoingOn(managed),
       })
     },
 

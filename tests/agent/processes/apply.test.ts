@@ -46,6 +46,8 @@ test('an unchanged process is kept, a changed one restarted, one that left the p
   expect(processes.row('same').pid).toBe(pids.get('same'))
   expect(processes.row('changed').pid).not.toBe(pids.get('changed'))
   expect(livingProcesses(home, 'gone')).toEqual([])
+  expect(await readAll(processes, 'gone')).toMatch(/^0\r\n/)
+  expect(() => processes.logs('../jobs/gone', { signal })).toThrow('there is no process')
 })
 
 test('a job that ended with 0 is never run again for the same specification, and one that failed is', async () => {
@@ -70,6 +72,8 @@ test('a job that ended with 0 is never run again for the same specification, and
     { state: 'exited', action: 'kept' },
     { state: 'failed', action: 'started' },
   ])
+  // As the manifest has them, not by the alphabet.
+  expect(processes.rows().map(({ name }) => name)).toEqual(['good', 'bad'])
   expect(await readAll(processes, 'good')).toBe('ran\r\n')
   expect(await readAll(processes, 'bad')).toBe('ran\r\nran\r\n')
   await processes.apply(plan({ env: { AGAIN: 'yes' } }), { signal })
