@@ -46,9 +46,9 @@ export const down: Command = {
 
 type Ending = { readonly box: FoundBox; readonly call: Call; readonly isDestroy: boolean }
 
-/** Whether everything was stored, and the processes that were stopped for it. */
-type Saved = { readonly isSynced: boolean; readonly stopped: readonly string[] }
-const NOT_SAVED: Saved = { isSynced: false, stopped: [] }
+/** When everything was seen to be stored, and the processes that were stopped for it. */
+type Saved = { readonly syncedAt: string | null; readonly stopped: readonly string[] }
+const NOT_SAVED: Saved = { syncedAt: null, stopped: [] }
 
 /** Sees that nothing is lost, as far as anything can be. @throws AgentError not_synced */
 const secure = async (
@@ -61,7 +61,7 @@ const secure = async (
     const syncedAt = rental?.syncedAt ?? null
     // A box that was started after that may have made more.
     const isSaved = syncedAt !== null && (since === null || syncedAt > since)
-    if (isSaved || !isDestroy) return { isSynced: isSaved, stopped: [] }
+    if (isSaved || !isDestroy) return { syncedAt: isSaved ? syncedAt : null, stopped: [] }
     throw new AgentError('not_synced', `${box.id} is stopped, and its last sync was not verified`, {
       hint: 'Start it with agentctl up MANIFEST and repeat this, or give its data up with --lose-data.',
     })
@@ -73,7 +73,8 @@ const secure = async (
       hint: 'Do it where it was rented, or give its data up with --lose-data.',
     })
   const { saveEverything } = await import('../rent/save-everything.ts')
-  return { isSynced: true, stopped: await saveEverything(context, { call, deadlineMs }) }
+  const stopped = await saveEverything(context, { call, deadlineMs })
+  return { syncedAt: new Date().toISOString(), stopped }
 }
 
 const end = async (before: Instance, { box, call, isDestroy }: Ending): Promise<Instance> => {
@@ -109,8 +110,7 @@ const remember = async (
     if (rental !== undefined) await forgetRental(rental.label, call.environment)
     if (context !== null) await forgetContext(context, call)
   } else if (rental !== undefined) {
-    const syncedAt = saved.isSynced ? (rental.syncedAt ?? new Date().toISOString()) : null
     const stoppedProcesses = [...new Set([...rental.stoppedProcesses, ...saved.stopped])]
-    await writeRental({ ...rental, syncedAt, stoppedProcesses }, call.environment)
+    await writeRental({ ...rental, syncedAt: saved.syncedAt, stoppedProcesses }, call.environment)
   }
 }

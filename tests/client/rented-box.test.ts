@@ -25,6 +25,8 @@ const safetensors = (name: string): Buffer => {
   return Buffer.concat([length, header])
 }
 
+type Status = { readonly run: { readonly state: string } | null }
+
 /** One rented box through its whole life; each test begins where the one before ended. */
 describe.skipIf(missing !== undefined)(
   `a rented box (${missing ?? 'a real sshd and agent behind it'})`,
@@ -36,7 +38,7 @@ describe.skipIf(missing !== undefined)(
     beforeAll(async () => {
       box = await startRentedBox({
         offers: OFFERS,
-        addresses: 2,
+        addresses: 3,
         path: rclone.path === undefined ? '' : rclone.folder,
       })
       config = box.server.env['XDG_CONFIG_HOME'] ?? ''
@@ -129,15 +131,35 @@ sync:
       expect(status.code).toBe(EXIT.unreachable)
     }, 60_000)
 
-    test('started again it has another address: it is looked up, and the context follows', async () => {
-      expect((await box.agentctl(['context', 'ls'])).stdout).toContain(`:${box.ports[0]}`)
+    const startedByHand = async (): Promise<{ stdout: string }> => {
       box.fake.machines.start(machine())
       while (machine().state !== 'running') await delay(50)
       // The agent of a machine that has just started takes a moment.
       let status = await box.agentctl(['status'])
       while (status.code !== EXIT.done) status = await box.agentctl(['status'])
+      return status
+    }
+
+    test('started again it has another address: it is looked up, and the context follows', async () => {
+      expect((await box.agentctl(['context', 'ls'])).stdout).toContain(`:${box.ports[0]}`)
+      const status = await startedByHand()
       expect(status.stdout).toContain(box.home)
       expect((await box.agentctl(['context', 'ls'])).stdout).toContain(`:${box.ports[1]}`)
+    }, 60_000)
+
+    test('a second down counts from its own sync, not from that of the one before', async () => {
+      const syncedAt = (): string => {
+        const folder = join(config, 'gpu-agent/rentals')
+        const text = readFileSync(join(folder, readdirSync(folder)[0] ?? ''), 'utf8')
+        return (JSON.parse(text) as { syncedAt: string }).syncedAt
+      }
+      // Whether the box may stop itself is proven by a harmless write when it starts, which would undo a stop.
+      while ((JSON.parse((await box.agentctl(['status', '--json'])).stdout) as Status).run?.state !== 'ready')
+        await delay(100)
+      const first = syncedAt()
+      expect((await box.agentctl(['down'])).code).toBe(EXIT.done)
+      expect(syncedAt() > first).toBe(true)
+      await startedByHand()
     }, 60_000)
 
     test('C1: guard stops it once its agent is silent for the lease, read back, through a provider that fails', async () => {
@@ -202,7 +224,8 @@ sync:
         .join('')
       expect(text).toContain('"guard" "--lease" "45m"')
       expect(text).not.toContain(box.fake.environment['VAST_API_KEY'])
-      expect((await box.agentctl(['guard', '--uninstall-service'])).stdout).toContain('removed')
+      const removed = await box.agentctl(['guard', '--uninstall-service'])
+      expect(removed.stdout + removed.stderr).toContain('removed')
       expect(readdirSync(folder)).toEqual([])
     })
   },
