@@ -38,6 +38,7 @@ const attachTo = async (name: string, call: Call): Promise<SessionEnd> => {
   const local = openLocalTerminal({
     stdin: process.stdin,
     stdout: process.stdout,
+    stderr: process.stderr,
     onDetach: () => leaving.abort(),
   })
   try {
@@ -64,7 +65,7 @@ const attachTo = async (name: string, call: Call): Promise<SessionEnd> => {
         if (signal.aborted || !isPassing(known)) throw known
       }
       if (leaving.signal.aborted) return 'detached'
-      if (attempt === 0) call.output.note(`the connection to ${api.label} broke; trying again`)
+      if (attempt === 0) local.say(`the connection to ${api.label} broke; trying again`)
       await sleep(backoffMs(attempt), signal)
     }
   } finally {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import type { RemoteTerminal } from './session.ts'
 
 /** ctrl-]: as telnet has it, because no program wants it. */
@@ -8,17 +9,20 @@ const RESET = '\u001b[0m\u001b[?25h'
 export type LocalTerminal = {
   /** Keys and sizes go there from now on. */
   connect(remote: RemoteTerminal): void
+  /** A line of this program's own among those of the process. */
+  say(line: string): void
   close(): void
 }
 
 type LocalDeps = {
   readonly stdin: NodeJS.ReadStream
   readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
   readonly onDetach: () => void
 }
 
 /** This machine's terminal, with every key for the process: also ctrl-C. Without a terminal its input as it comes. */
-export const openLocalTerminal = ({ stdin, stdout, onDetach }: LocalDeps): LocalTerminal => {
+export const openLocalTerminal = ({ stdin, stdout, stderr, onDetach }: LocalDeps): LocalTerminal => {
   let remote: RemoteTerminal | undefined
   const onData = (bytes: Buffer): void => {
     const end = bytes.indexOf(DETACH)
@@ -31,7 +35,10 @@ export const openLocalTerminal = ({ stdin, stdout, onDetach }: LocalDeps): Local
   const onResize = (): void => {
     if (stdout.isTTY) remote?.resize(stdout.columns, stdout.rows)
   }
-  if (stdin.isTTY) stdin.setRawMode(true)
+  if (stdin.isTTY) {
+    stdin.setRawMode(true)
+    passOutputAsItIs()
+  }
   stdin.on('data', onData)
   stdout.on('resize', onResize)
   return {
@@ -39,6 +46,7 @@ export const openLocalTerminal = ({ stdin, stdout, onDetach }: LocalDeps): Local
       remote = to
       onResize()
     },
+    say: (line) => void stderr.write(`\r\n${line}\r\n`),
     close: () => {
       stdin.off('data', onData)
       stdout.off('resize', onResize)
@@ -47,4 +55,12 @@ export const openLocalTerminal = ({ stdin, stdout, onDetach }: LocalDeps): Local
       if (stdout.isTTY) stdout.write(RESET)
     },
   }
+}
+
+/**
+ * Node leaves the terminal making CR LF of each LF. The box's terminal has done that already, and a program that draws
+ * (vim, htop) moves down by a bare LF. The mode of before comes back with the rest of it.
+ */
+const passOutputAsItIs = (): void => {
+  if (process.platform !== 'win32') spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
 }

@@ -52,7 +52,7 @@ test('attach shows what went before, sends keys and the size, and detaches with 
   const one = attach('shell', { env: env(), size: { cols: 90, rows: 30 } })
   await one.shown('up')
   one.type('first\r')
-  await one.shown('<first> 30 90')
+  expect(await one.shown('<first> 30 90\r\n')).not.toContain('\r\r\n')
   one.resize(77, 22)
   await delay(300)
   one.type('second\r')
