@@ -9,6 +9,7 @@ import type { HashFile } from './file-hashes.ts'
 import { isCheckpoint } from './is-checkpoint.ts'
 import { stepOf } from './inspect-unit.ts'
 import type { ObservedUnit } from './observe-units.ts'
+import { destinationOf } from './planned-sync.ts'
 import type { SyncRun } from './run-sync.ts'
 import { openUnit } from './open-unit.ts'
 import type { SealedUnit } from './seal-unit.ts'
@@ -32,7 +33,7 @@ const LEASE_MS = 600_000
 const MAX_REMEMBERED = 64
 
 /** A complete unit with its files' hashes, kept so that a pull in many ranges does not look at everything each time. */
-type Known = CheckpointFiles & {
+type Known = Omit<CheckpointFiles, 'remote'> & {
   readonly run: SyncRun
   readonly fingerprints: ReadonlyMap<string, string>
 }
@@ -115,8 +116,9 @@ export const createCheckpoints = (deps: { runs: () => readonly SyncRun[]; hashFi
 
     /** @throws AgentError not_found */
     files: async (which: CheckpointName, signal: AbortSignal): Promise<CheckpointFiles> => {
-      const { name, kind, sync, digest, completeAt, files } = await find(which, signal)
-      return { name, kind, sync, digest, completeAt, files }
+      const { name, kind, sync, digest, completeAt, files, run } = await find(which, signal)
+      const remote = run.planned.remote === null ? null : destinationOf(run.planned)
+      return { name, kind, sync, digest, completeAt, files, remote }
     },
 
     /** @throws AgentError not_found, checkpoint_changed, unsafe_path */

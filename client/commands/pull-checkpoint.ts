@@ -150,7 +150,12 @@ const pullOnce = async (
     ...(everyMs === undefined ? {} : { everySeconds: everyMs / 1000 }),
   }
   try {
-    const pulled = await pull(request, { api, output: call.output, signal: call.longSignal })
+    const pulled = await pull(request, {
+      api,
+      output: call.output,
+      signal: call.longSignal,
+      environment: call.environment,
+    })
     const { name: checkpoint, digest } = pulled
     const lastSuccessAt = new Date().toISOString()
     await recordPull(call.environment, { ...row, lastSuccessAt, problem: null, checkpoint, digest })

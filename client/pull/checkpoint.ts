@@ -21,6 +21,12 @@ export const resolveCheckpoint = async (
   api: Api,
 ): Promise<Checkpoint> => {
   const answer = await api.checkpointFiles(name, sync)
+  checkCheckpoint(answer)
+  return withSize(answer)
+}
+
+/** What is asked of a description, whoever gives it. @throws AgentError unsafe_path, internal */
+export const checkCheckpoint = (answer: Omit<Checkpoint, 'sizeBytes'>): void => {
   joinInside('.', answer.name)
   const paths = new Set<string>()
   for (const { path, sizeBytes, sha256 } of answer.files) {
@@ -42,5 +48,11 @@ export const resolveCheckpoint = async (
       'internal',
       `the box says ${answer.name} is one file and names ${answer.files.length}`,
     )
-  return { ...answer, sizeBytes: answer.files.reduce((sum, file) => sum + file.sizeBytes, 0) }
 }
+
+const withSize = (answer: CheckpointFiles): Checkpoint => ({
+  ...answer,
+  // An agent of before does not tell.
+  remote: answer.remote ?? null,
+  sizeBytes: answer.files.reduce((sum, file) => sum + file.sizeBytes, 0),
+})

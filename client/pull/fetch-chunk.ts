@@ -7,6 +7,8 @@ import { isPassing } from '../event-stream.ts'
 import type { Reply } from '../transport.ts'
 import { backoffMs, sleep } from '../wait.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
+import type { Fallback } from './fallback.ts'
+import type { RemoteCopy } from './remote-copy.ts'
 
 export type FetchDeps = {
   readonly api: Api
@@ -19,6 +21,8 @@ export type FetchDeps = {
   readonly onBytes: (bytes: number) => void
   /** Told when the box is away and the transfer waits for it. */
   readonly onWaiting: (error: AgentError) => void
+  /** What is read instead when the box stays away. */
+  readonly fallback: Fallback
 }
 
 /** `crc`: the CRC-32 of the bytes. */
@@ -36,7 +40,7 @@ const WRONG_ANSWERS = 5
 
 /**
  * The bytes of one chunk. The strong ETag in If-Range makes sure that they are of the file that was resolved.
- * Broken connections and an agent that restarts are waited for.
+ * Broken connections and an agent that restarts are waited for; of a box that stays away the copy on its remote is read.
  * @throws AgentError checkpoint_changed when the file is another one now, source_refused when something on the way
  * does not honour ranges, unreachable when the box stays away
  */
@@ -49,8 +53,9 @@ export const fetchChunk = async (
   let wrong = 0
   for (let attempt = 1; ; attempt += 1) {
     let arrived = 0
+    const copy = await deps.fallback.instead(performance.now() - heardMs)
     try {
-      const crc = await fetchOnce({ checkpoint, file, chunk, into: bytes }, deps, (count) => {
+      const crc = await fetchOnce({ checkpoint, file, chunk, into: bytes }, { ...deps, copy }, (count) => {
         arrived += count
         heardMs = performance.now()
         attempt = 1
@@ -61,6 +66,7 @@ export const fetchChunk = async (
       deps.onBytes(-arrived)
       const known = connectionError(error, deps.signal, deps.api.label)
       if (deps.signal.aborted) throw known
+      if (copy) deps.fallback.failed(known)
       if (known.code === 'source_refused') wrong += 1
       else if (!isPassing(known)) throw known
       const isHopeless = attempt >= GIVE_UP_ATTEMPTS && performance.now() - heardMs > GIVE_UP_MS
@@ -78,7 +84,7 @@ const fetchOnce = async (
     chunk,
     into,
   }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk; into: Buffer },
-  { api, signal, onPart }: FetchDeps,
+  { api, signal, onPart, copy }: FetchDeps & { readonly copy: RemoteCopy | undefined },
   onBytes: (bytes: number) => void,
 ): Promise<number> => {
   const stall = new AbortController()
@@ -87,11 +93,9 @@ const fetchOnce = async (
   }, STALL_MS)
   const ended = AbortSignal.any([signal, stall.signal])
   try {
-    const etag = `"sha256-${file.sha256}"`
-    const { name, sync, digest } = checkpoint
-    const ask = { name, sync, digest, path: file.path, etag, start: chunk.start, end: chunk.end }
-    const reply = await api.openCheckpointFile(ask, ended)
-    checkHead(reply, { etag, file, chunk })
+    const body = copy
+      ? copy.read(file, chunk, ended)
+      : await askBox({ checkpoint, file, chunk }, { api, signal: ended })
     let offset = 0
     let crc = 0
     let told = 0
@@ -99,12 +103,8 @@ const fetchOnce = async (
       onPart(into.subarray(told, end), chunk.start + told)
       told = end
     }
-    for await (const piece of reply.body) {
-      const part = piece as Buffer
-      if (offset + part.byteLength > into.byteLength) {
-        reply.body.destroy()
-        throw refused(file, 'more bytes than were asked for')
-      }
+    for await (const part of body) {
+      if (offset + part.byteLength > into.byteLength) throw refused(file, 'more bytes than were asked for')
       // Here, while the processor still holds the bytes: of a chunk that has gone to memory it takes twice as long.
       crc = crc32(part, crc)
       const length = part.copy(into, offset)
@@ -123,6 +123,18 @@ const fetchOnce = async (
   } finally {
     clearTimeout(timer)
   }
+}
+
+const askBox = async (
+  { checkpoint, file, chunk }: { checkpoint: Checkpoint; file: CheckpointFile; chunk: Chunk },
+  { api, signal }: Pick<FetchDeps, 'api' | 'signal'>,
+): Promise<AsyncIterable<Buffer>> => {
+  const etag = `"sha256-${file.sha256}"`
+  const { name, sync, digest } = checkpoint
+  const ask = { name, sync, digest, path: file.path, etag, start: chunk.start, end: chunk.end }
+  const reply = await api.openCheckpointFile(ask, signal)
+  checkHead(reply, { etag, file, chunk })
+  return reply.body as AsyncIterable<Buffer>
 }
 
 /** Frees memory that nobody else has at once; the collector would come for it each time that 64 MB are there. */

@@ -4,17 +4,22 @@ import { AgentError } from '../../shared/contract/errors.ts'
 import { formatCount, formatSize } from '../../shared/contract/units.ts'
 import { makeFolders } from '../../shared/make-folders.ts'
 import type { Api } from '../api.ts'
+import type { Environment } from '../command.ts'
 import type { Output } from '../output/output.ts'
 import { asAgentError } from '../exit.ts'
 import { takeLock } from '../lock.ts'
 import { sleep } from '../wait.ts'
+import { readBegun, writeBegun } from './begun.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { resolveCheckpoint } from './checkpoint.ts'
+import { createFallback } from './fallback.ts'
 import { isThatFile } from './hash-file.ts'
 import type { Journal } from './journal.ts'
 import { openJournal } from './journal.ts'
 import { exists, place, removeFolder } from './place.ts'
 import { pullFiles } from './pull-files.ts'
+import type { RemoteCopy } from './remote-copy.ts'
+import { findRemoteCopy } from './remote-copy.ts'
 import { joinInside } from './safe-path.ts'
 import { createMeter } from './speed.ts'
 import { checkSpace, removeForeign, syncFolders } from './staging.ts'
@@ -43,7 +48,13 @@ export type Pulled = {
   readonly previous: string | null
 }
 
-type PullDeps = { readonly api: Api; readonly output: Output; readonly signal: AbortSignal }
+type PullDeps = {
+  readonly api: Api
+  readonly output: Output
+  readonly signal: AbortSignal
+  /** For the user's own rclone, which may know the remote when the box has gone. */
+  readonly environment: Environment
+}
 
 /** A checkpoint that changes under the transfer is resolved again; one that never rests is not. */
 const MAX_CHANGES = 3
@@ -54,7 +65,12 @@ const MAX_CHANGES = 3
  * @throws AgentError not_found, disk_too_small, busy, checkpoint_changed, hash_mismatch, unsafe_path, unreachable
  */
 export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Promise<Pulled> => {
-  let checkpoint = await resolveCheckpoint(request, deps.api)
+  let checkpoint: Checkpoint
+  try {
+    checkpoint = await resolveCheckpoint(request, deps.api)
+  } catch (error) {
+    return await goOnWithout(error, request, deps)
+  }
   for (let changes = 0; ; changes += 1) {
     try {
       return await pullResolved(checkpoint, request, deps)
@@ -66,6 +82,25 @@ export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Prom
       checkpoint = await resolveAgain(request, deps)
     }
   }
+}
+
+/**
+ * Brings a pull that was begun to its end from the remote, where the box is away for good perhaps.
+ * @throws the error that the box was away with, where that cannot be
+ */
+const goOnWithout = async (error: unknown, request: PullRequest, deps: PullDeps): Promise<Pulled> => {
+  const away = asAgentError(error)
+  const begun = away.code === 'unreachable' ? await readBegun(request, deps.api.label) : undefined
+  if (begun === undefined) throw away
+  let copy: RemoteCopy
+  try {
+    copy = await findRemoteCopy(begun, deps)
+  } catch (why) {
+    deps.output.note(`the pull of ${begun.name} cannot go on from its remote: ${asAgentError(why).message}`)
+    throw away
+  }
+  deps.output.note(`${away.message}; going on from ${copy.place}`)
+  return await pullResolved(begun, request, { ...deps, copy })
 }
 
 /** What was written to has to rest again before it counts as complete. */
@@ -97,9 +132,9 @@ const resolveAgain = async (request: PullRequest, { api, signal }: PullDeps): Pr
 const pullResolved = async (
   checkpoint: Checkpoint,
   { to, proven }: PullRequest,
-  deps: PullDeps,
+  deps: PullDeps & { readonly copy?: RemoteCopy },
 ): Promise<Pulled> => {
-  const { output, signal } = deps
+  const { api, output, signal } = deps
   const target = joinInside(to, checkpoint.name)
   const { name, sync, digest, files, sizeBytes } = checkpoint
   const pulled = { name, sync, digest, files: files.length, sizeBytes, path: target }
@@ -114,6 +149,7 @@ const pullResolved = async (
     const staging = join(partial, 'files')
     await checkSpace(checkpoint, staging)
     await makeFolders(staging)
+    await writeBegun(partial, { box: api.label, checkpoint })
     const journal = await openJournal(join(partial, 'journal.jsonl'))
     try {
       await transfer(checkpoint, { ...deps, journal, staging, earlier: target })
@@ -137,17 +173,23 @@ type TransferDeps = PullDeps & {
   readonly journal: Journal
   readonly staging: string
   readonly earlier: string
+  readonly copy?: RemoteCopy
 }
 
 const transfer = async (checkpoint: Checkpoint, deps: TransferDeps): Promise<void> => {
-  const { api, output, signal, journal, staging, earlier } = deps
+  const { api, output, signal, journal, staging, earlier, copy } = deps
   const view = output.progress()
   const meter = createMeter(checkpoint.name, { files: checkpoint.files, view })
   const onWaiting = (error: AgentError): void => {
     if (meter.waits()) view.note(`${error.message}; trying again`)
   }
+  const fallback = createFallback({
+    copy,
+    find: () => findRemoteCopy(checkpoint, deps),
+    note: (text) => view.note(text),
+  })
   try {
-    await pullFiles(checkpoint, { api, signal, journal, meter, onWaiting, staging, earlier })
+    await pullFiles(checkpoint, { api, signal, journal, meter, onWaiting, fallback, staging, earlier })
     await removeForeign(checkpoint, staging)
   } finally {
     view.close()

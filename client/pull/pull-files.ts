@@ -10,6 +10,7 @@ import type { Api } from '../api.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import type { ChunkBuffers } from './chunk-buffers.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
+import type { Fallback } from './fallback.ts'
 import { fetchChunk } from './fetch-chunk.ts'
 import { createFileWriter } from './file-writer.ts'
 import { isThatFile } from './hash-file.ts'
@@ -25,6 +26,7 @@ export type PullFilesDeps = {
   readonly journal: Journal
   readonly meter: Meter
   readonly onWaiting: (error: AgentError) => void
+  readonly fallback: Fallback
   /** Where the files are put together. */
   readonly staging: string
   /** A folder that may hold files of the same path and bytes from an earlier pull. */
@@ -115,7 +117,7 @@ const fetchMissing = async (
   handle: FileHandle,
   deps: PullFileDeps & { readonly chunks: readonly Chunk[] },
 ): Promise<string> => {
-  const { api, signal, journal, meter, onWaiting, chunks, buffers } = deps
+  const { api, signal, journal, meter, onWaiting, fallback, chunks, buffers } = deps
   const running = createRunningHash(buffers)
   const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
   const bytesHere = chunks
@@ -138,6 +140,7 @@ const fetchMissing = async (
             onPart: writer.write,
             onBytes,
             onWaiting,
+            fallback,
           })
           await writer.written()
           journal.add(file, chunk, crc)

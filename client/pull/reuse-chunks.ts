@@ -5,6 +5,8 @@ import { crc32 } from 'node:zlib'
 import type { Chunk } from '../../shared/contract/chunks.ts'
 import { CHUNK_BYTES, chunksOf } from '../../shared/contract/chunks.ts'
 import type { Api } from '../api.ts'
+import { connectionError } from '../connection.ts'
+import { isPassing } from '../event-stream.ts'
 import type { Checkpoint, CheckpointFile } from './checkpoint.ts'
 import { createChunkBuffers } from './chunk-buffers.ts'
 import type { Journal } from './journal.ts'
@@ -37,7 +39,8 @@ export const reuseChunks = async (
     const stats = await earlier.stat()
     if (!stats.isFile() || stats.size === 0) return undefined
     const { name, sync, digest } = checkpoint
-    const wanted = await api.checkpointChunks({ name, sync, digest, path: file.path })
+    const wanted = await unlessAway(api.checkpointChunks({ name, sync, digest, path: file.path }), deps)
+    if (wanted === undefined) return undefined
     if (wanted.headerBytes >= file.sizeBytes) return undefined
     const chunks = chunksOf(file.sizeBytes, wanted.headerBytes)
     const here = await journal.intact(file, { handle, chunks, onRead: () => signal.throwIfAborted() })
@@ -63,6 +66,20 @@ export const reuseChunks = async (
     return chunks
   } finally {
     await earlier.close()
+  }
+}
+
+/** Without the box's word what could be taken is fetched: that costs bytes, and a pull that ends costs more. */
+const unlessAway = async <T>(
+  asked: Promise<T>,
+  { api, signal }: Pick<ReuseDeps, 'api' | 'signal'>,
+): Promise<T | undefined> => {
+  try {
+    return await asked
+  } catch (error) {
+    const known = connectionError(error, signal, api.label)
+    if (signal.aborted || !isPassing(known)) throw known
+    return undefined
   }
 }
 

@@ -85,6 +85,7 @@ export const createMeter = (
     waits: () => {
       const isNew = !isWaiting
       isWaiting = true
+      startedMs = undefined
       view.show({ whole: picture(), items: moving() })
       return isNew
     },

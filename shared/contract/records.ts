@@ -189,6 +189,8 @@ export const CheckpointFiles = z.object({
   digest: z.string(),
   completeAt: time,
   files: z.array(z.object({ path: z.string(), sizeBytes: bytes, sha256: z.string() })),
+  /** Where its copy lies, or will: `b2:bucket/run-1`, with the name of a remote; null where that is a path of the box. */
+  remote: z.string().nullable(),
 })
 export type CheckpointFiles = z.infer<typeof CheckpointFiles>
 

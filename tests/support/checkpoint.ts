@@ -35,6 +35,7 @@ export const describeCheckpoint = (made: {
     digest: `sha256:${sha256(JSON.stringify(made.files))}`,
     completeAt: '2026-11-21T10:00:00.000Z',
     files: made.files,
+    remote: null,
   },
 })
 

@@ -67,6 +67,11 @@ describe.skipIf(skipped)(title, () => {
     expect(sha256(stored)).toBe(sha256(safetensors('a', 3_000_000)))
     const copied = dav.events.find(({ type }) => type === 'sync.copied')
     expect(copied?.data).toMatchObject({ unit: 'checkpoint-100', verifiedBy: 'size' })
+    // Case S53: where a laptop may go on when the box is gone; no address and no credentials.
+    const { remote, digest } = await dav.sync.checkpointFiles({ sync: null, name: 'checkpoint-100' })
+    expect(remote).toBe('my-dav:run-1')
+    const record = readFileSync(join(dav.box.remote, 'run-1/.gpu-agent/checkpoint-100.json'), 'utf8')
+    expect(JSON.parse(record)).toMatchObject({ digest })
   })
 
   test('S33: a change of the same size is stored, the older bytes are kept beside it', async () => {
