@@ -19,7 +19,8 @@ const MOST_FAILURES = 3
 export const createFallback = (deps: {
   /** The copy, where it is known already that the box is away. */
   readonly copy: RemoteCopy | undefined
-  readonly find: () => Promise<RemoteCopy>
+  /** Undefined where there is none to be found. */
+  readonly find: (() => Promise<RemoteCopy>) | undefined
   readonly note: (text: string) => void
 }): Fallback => {
   let found: Promise<RemoteCopy | undefined> | undefined = deps.copy && Promise.resolve(deps.copy)
@@ -27,7 +28,8 @@ export const createFallback = (deps: {
 
   const look = async (): Promise<RemoteCopy | undefined> => {
     try {
-      const copy = await deps.find()
+      const copy = await deps.find?.()
+      if (copy === undefined) return undefined
       deps.note(`the box stays away; going on from ${copy.place}`)
       return copy
     } catch (error) {

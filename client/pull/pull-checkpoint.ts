@@ -91,7 +91,7 @@ export const pullCheckpoint = async (request: PullRequest, deps: PullDeps): Prom
 const goOnWithout = async (error: unknown, request: PullRequest, deps: PullDeps): Promise<Pulled> => {
   const away = asAgentError(error)
   const begun = away.code === 'unreachable' ? await readBegun(request, deps.api.label) : undefined
-  if (begun === undefined) throw away
+  if (begun === undefined || begun.remote === null) throw away
   let copy: RemoteCopy
   try {
     copy = await findRemoteCopy(begun, deps)
@@ -185,7 +185,7 @@ const transfer = async (checkpoint: Checkpoint, deps: TransferDeps): Promise<voi
   }
   const fallback = createFallback({
     copy,
-    find: () => findRemoteCopy(checkpoint, deps),
+    find: checkpoint.remote === null ? undefined : () => findRemoteCopy(checkpoint, deps),
     note: (text) => view.note(text),
   })
   try {
