@@ -67,6 +67,7 @@ test.skipIf(!isRoot)(
       expect((JSON.parse(stdout) as { error: { code: string } }).error.code).toBe('disk_too_small')
       expect(at.chunkRequests()).toBe(0)
       expect(existsSync(at.target)).toBe(false)
+      expect(existsSync(`${at.target}.partial`)).toBe(false)
     } finally {
       execFileSync('umount', [at.to])
     }
