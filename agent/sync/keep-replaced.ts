@@ -20,7 +20,8 @@ export type KeepContext = RecordContext & {
 /**
  * Copies what is about to be replaced to `<unit>~<digest8>`: a checkpoint (it has a marker) whole, so that it can be
  * used as it is; of any other folder the replaced files alone, since a growing log must not copy everything again.
- * Files without a record are kept too (somebody put them there), unless they are the part of a copy of ours.
+ * Files without a record are kept too (somebody put them there), unless they are the part of a copy of ours. What is
+ * kept gets a record only where the whole of it is there afterwards.
  * @throws AgentError sync_failed when the older version is not there afterwards, and what the carrier throws
  */
 export const keepReplaced = async (unit: OpenUnit, context: KeepContext): Promise<void> => {
@@ -44,13 +45,14 @@ export const keepReplaced = async (unit: OpenUnit, context: KeepContext): Promis
   const wanted = pairs.filter((pair) => !holds(there.get(pair.to), pair) && holds(there.get(pair.from), pair))
   await carrier.keep(wanted, context)
   const now = await carrier.list(
-    wanted.map(({ to }) => to),
+    pairs.map(({ to }) => to),
     context,
   )
   const lost = wanted.find((pair) => !holds(now.get(pair.to), pair))
   if (lost)
     throw new AgentError('sync_failed', `the older version of ${lost.from} could not be kept as ${lost.to}`)
-  if (old && oldFiles)
+  const isWhole = pairs.every((pair) => holds(now.get(pair.to), pair))
+  if (old && oldFiles && isWhole)
     await writeRecords([{ ...old, unit: kept, files: renamed(oldFiles, unit.name, kept) }], context)
 }
 

@@ -85,7 +85,8 @@ const findMissing = async (
     if (context.versions && replaced.length > 0)
       await keepReplaced(unit, {
         ...context,
-        old: record,
+        // Where the record speaks of the bytes that are here, what lies there is no version of ours.
+        old: (await isRecorded(replaced, record)) ? undefined : record,
         replaced,
         isMarked: lastFiles(unit, context.completeMarker).length > 0,
         startedBefore: context.startedBefore(unit.name),
@@ -94,6 +95,14 @@ const findMissing = async (
     missing.push(...lacking)
   }
   return { missing, outdated }
+}
+
+const isRecorded = async (files: readonly OpenFile[], record: UnitRecord | undefined): Promise<boolean> => {
+  for (const file of files) {
+    const recorded = record?.files.find(({ path }) => path === file.path)
+    if (recorded && recorded.sha256 === (await file.hash('sha256'))) return true
+  }
+  return false
 }
 
 /**

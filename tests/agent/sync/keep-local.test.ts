@@ -76,6 +76,9 @@ test('a copy that was damaged on the remote, at the same size, lets nothing go h
   expect(folders(box)).toContain('checkpoint-1')
   await box.runNow()
   expect(readFileSync(copy).equals(whole)).toBe(true)
+  // What lay there was no older version of it: it is kept, and no record says that it is one.
+  const records = readdirSync(join(box.remote, '.gpu-agent')).filter((name) => name.endsWith('.json'))
+  expect(records.sort()).toEqual(['checkpoint-1.json', 'checkpoint-2.json'])
   await box.runNow()
   expect(folders(box)).toEqual(['checkpoint-2'])
 })
