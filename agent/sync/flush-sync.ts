@@ -29,6 +29,9 @@ export type FlushDeps = Pick<FlushContext, 'copy' | 'putSmallFiles'> & {
 
 /** More than this nobody reads. */
 const TOLD_UNITS = 20
+const LOOK_EVERY_MS = 1_000
+/** What a copy under way may take of the time that is left. */
+const COPY_SHARE = 0.8
 
 /** The flush of one sync: takes its turn before what a pass still has to do, and ends at its deadline. */
 export const createFlush = (spec: SyncSpec, deps: FlushDeps) => {
@@ -59,11 +62,16 @@ export const createFlush = (spec: SyncSpec, deps: FlushDeps) => {
       bytesPerSecond: meter.lastBytesPerSecond,
     }
     let report: FlushRecord | undefined
-    try {
-      // A copy under way is ended first, unless it will be done in time.
-      if (meter.leftMs() > deadlineMs)
+    /** A copy under way is ended, unless it will be done in time; the first bytes of one promise more than is kept. */
+    const makeRoom = (): void => {
+      if (meter.leftMs() > COPY_SHARE * (endsAtMs - clock.monotonicMs()))
         deps.interrupt(new AgentError('interrupted', `${spec.name} is flushed`))
+    }
+    const looks = setInterval(makeRoom, LOOK_EVERY_MS)
+    try {
+      makeRoom()
       await deps.inTurn(signal, async () => {
+        clearInterval(looks)
         report = await flushUnits(context)
       })
     } catch (error) {
@@ -71,6 +79,7 @@ export const createFlush = (spec: SyncSpec, deps: FlushDeps) => {
       report = reportFlush(context, { problem: problemFrom(error, spec.name) })
     } finally {
       clearTimeout(timer)
+      clearInterval(looks)
     }
     report ??= reportFlush(context, {})
     tell(spec.name, report, deps.report)

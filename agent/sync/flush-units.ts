@@ -131,6 +131,8 @@ const longestWaitMs = (pending: readonly ObservedUnit[], leftMs: number): number
   return waits.length === 0 ? undefined : Math.max(...waits) + 5
 }
 
+const NO_TIME: Why = { state: 'queued', reason: 'is complete, and there was no time left for it' }
+
 const failed = (error: unknown): Why => ({ state: 'failed', reason: errorText(error) })
 
 const tooLate = (
@@ -153,10 +155,17 @@ export const reportFlush = (
   { sync, pending, bytesPerSecond }: FlushContext,
   { stored = new Map<string, Stored>(), why = new Map<string, Why>(), problem }: Done,
 ): FlushRecord => {
+  const isLate = problem?.code === 'deadline'
   const left = [...pending()].sort(newestFirst).map((unit) => ({
     ...named(sync, unit),
     ...(why.get(unit.name) ??
-      reasonOf(unit, { isCopying: false, hasFailed: false, isRemoteAway: problem !== undefined })),
+      (isLate && unit.verdict.state === 'complete'
+        ? NO_TIME
+        : reasonOf(unit, {
+            isCopying: false,
+            hasFailed: false,
+            isRemoteAway: problem !== undefined && !isLate,
+          }))),
   }))
   const leftBytes = left.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   const speed = bytesPerSecond()

@@ -1,8 +1,10 @@
 import type { Problem } from '../../shared/contract/errors.ts'
+import { AgentError } from '../../shared/contract/errors.ts'
 import type { Report } from '../../shared/contract/events.ts'
 import type { FlushRecord, SyncRow } from '../../shared/contract/records.ts'
 import type { SyncState } from '../../shared/contract/states.ts'
 import type { Clock } from '../platform/clock.ts'
+import { errorText } from '../platform/files.ts'
 import type { Log } from '../platform/log.ts'
 import type { Carrier } from './carrier.ts'
 import { compareCopies } from './compare-copies.ts'
@@ -43,6 +45,8 @@ export type PassOptions = {
   /** Compare with the remote too, whatever is remembered of it. */
   readonly compare: boolean
 }
+
+const GLANCE_MS = 2_000
 
 export type SyncRun = ReturnType<typeof createSyncRun>
 
@@ -102,6 +106,28 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       putSmallFiles(unit, { ...deps, root: spec.path, carrier: () => openCarrier(signal), signal }),
   })
 
+  /** A copy may take an hour: what becomes complete meanwhile is to be seen. */
+  const whileLooking = async (work: () => Promise<void>, signal: AbortSignal): Promise<void> => {
+    const ended = new AbortController()
+    const both = AbortSignal.any([signal, ended.signal])
+    const looking = async (): Promise<void> => {
+      for (;;) {
+        await clock.sleep(Math.max(GLANCE_MS, survey.restMs()), both)
+        await survey.glance(both)
+      }
+    }
+    const glances = looking().catch((error: unknown) => {
+      if (!both.aborted)
+        deps.log.warn('cannot look at what is to be copied', { sync: spec.name, error: errorText(error) })
+    })
+    try {
+      await work()
+    } finally {
+      ended.abort(new AgentError('cancelled', 'nothing is copied any more'))
+      await glances
+    }
+  }
+
   const prune = async (signal: AbortSignal): Promise<void> => {
     if (spec.keep_local === undefined) return
     const { removed, unproven } = await pruneUnits(survey.units(), {
@@ -135,7 +161,8 @@ export const createSyncRun = (planned: PlannedSync, deps: SyncRunDeps) => {
       await survey.look(signal)
       if (compare) await compareWithRemote(signal)
       if (waitToSettle) await survey.settle(signal)
-      await copier.copyAll(survey.pending(), { signal, goesOn: () => !flush.isAsked() })
+      const pending = survey.pending()
+      await whileLooking(() => copier.copyAll(pending, { signal, goesOn: () => !flush.isAsked() }), signal)
       await prune(signal)
       health.succeeded()
     } catch (error) {

@@ -21,6 +21,8 @@ export const createSurvey = (
 ) => {
   const observer = createUnitObserver(spec, { clock, isStored: copies.isStored })
   let units: readonly ObservedUnit[] = []
+  /** As the last whole look found them: what is gone by the next one is accounted for. */
+  let accounted: readonly ObservedUnit[] = []
   let remark: Problem | null = null
   let loss: Problem | null = null
   let lookMs = 0
@@ -29,18 +31,22 @@ export const createSurvey = (
     const startedMs = clock.monotonicMs()
     const found = await observer.look(signal)
     lookMs = clock.monotonicMs() - startedMs
-    for (const before of units) {
+    for (const before of accounted) {
       if (copies.isStored(before) || found?.some((now) => isStillThere(before, now))) continue
       loss = remarkOnLoss(spec, before.name)
       report({ type: 'sync.failed', subject: spec.name, data: { unit: before.name, problem: loss } })
     }
-    units = found ?? []
+    accounted = units = found ?? []
     remark = remarkOnUnits(spec, { units: found, storedCount: copies.storedCount() })
   }
 
   return {
     /** @throws AgentError io_error when a folder cannot be read */
     look,
+    /** Looks while copies are under way; what they hold may be gone from here by now, and is no loss yet. */
+    glance: async (signal: AbortSignal): Promise<void> => {
+      units = (await observer.look(signal)) ?? []
+    },
     /** Waits for units that only have to rest a little longer, and looks again. */
     settle: async (signal: AbortSignal): Promise<void> => {
       // Twice: what changed during the first wait gets one more chance, then it waits for the next pass.
@@ -61,7 +67,9 @@ export const createSurvey = (
     pending: (): readonly ObservedUnit[] => units.filter((unit) => !copies.isStored(unit)),
     /** Those that were removed here on purpose are no loss. */
     removed: (names: readonly string[]): void => {
-      units = units.filter((unit) => !names.includes(unit.name))
+      const isThere = (unit: ObservedUnit): boolean => !names.includes(unit.name)
+      units = units.filter(isThere)
+      accounted = accounted.filter(isThere)
     },
     /** A later unit arrived: what was lost before it is no trouble any more. */
     lossIsOver: (): void => {
