@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import type { Scope } from '../../shared/contract/states.ts'
@@ -79,7 +80,7 @@ export const createApply = (deps: {
     const accepted = Promise.withResolvers<Omit<Started, 'joined'>>()
     const work = async (): Promise<void> => {
       try {
-        const plan = await acceptPlan(text, { rooms, signal })
+        const plan = await acceptPlan(text, { rooms, signal, atBoot })
         const moved = runs.move(run.id, 'provisioning', { problems: plan.problems })
         accepted.resolve({ run: moved, plan: plan.record })
         tellSecrets(run.id, { manifest: plan.manifest, rooms })
@@ -96,7 +97,7 @@ export const createApply = (deps: {
         runs.move(run.id, outcome.state, { problems: outcome.problems })
       } catch (error) {
         accepted.reject(error)
-        if (!deps.shutdown.aborted) endFailed(run.id, error)
+        if (!deps.shutdown.aborted) endFailed(run.id, error, { atBoot })
       }
     }
     // The caller of start() may have gone; the refusal is in the record then.
@@ -108,16 +109,34 @@ export const createApply = (deps: {
     return active
   }
 
-  const endFailed = (id: string, error: unknown): void => {
+  const endFailed = (id: string, error: unknown, { atBoot }: { readonly atBoot: boolean }): void => {
     const cancelled = error instanceof AgentError && error.code === 'cancelled'
+    // At boot the box does not stand as its manifest says, and nobody was there to be refused.
     const refused =
-      error instanceof AgentError && (error.code === 'plan_has_errors' || error.code === 'invalid_manifest')
+      !atBoot &&
+      error instanceof AgentError &&
+      (error.code === 'plan_has_errors' || error.code === 'invalid_manifest')
     if (!(error instanceof AgentError))
       rooms.log.error('a run failed unexpectedly', { run: id, error: stackOf(error) })
     const problems = error instanceof AgentError && error.problems ? error.problems : [problemFrom(error, id)]
     // Before the plan was accepted the downloads are those of an earlier run.
     if (runs.get(id)?.state !== 'planning') runs.setProgress(id, rooms.downloads.progress())
     runs.move(id, cancelled ? 'cancelled' : 'failed', { problems, refused })
+  }
+
+  /** A box may start before its network does: a run at boot that only failed for that is begun again. */
+  const outlastWeather = async (first: Active, begin: () => Active): Promise<void> => {
+    let latest = first
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+      await latest.ended
+      const isWeather =
+        runs.get(latest.id)?.state === 'failed' && isOnlyWeather(runs.get(latest.id)?.problems)
+      if (!isWeather) return
+      const slept = await delay(pauseMs, true, { signal: deps.shutdown, ref: false }).catch(() => false)
+      // Somebody applied something meanwhile, or cancelled this.
+      if (!slept || active !== undefined || runs.current()?.id !== latest.id) return
+      latest = begin()
+    }
   }
 
   return {
@@ -177,18 +196,35 @@ export const createApply = (deps: {
       const last = runs.manifest()
       if (run === undefined || last === undefined || run.state === 'cancelled') return
       const text = { manifest: last.text, file: last.file, allowMissing: last.allowMissing }
-      if (isFinalRunState(run.state)) {
-        execute(runs.create({ ...last, file: last.file }), text, { atBoot: true })
-      } else {
-        rooms.report({ type: 'run.resumed', subject: run.id, data: { from: run.state } })
-        execute(runs.move(run.id, 'planning'), text, { atBoot: true })
-      }
-      await active?.accepted.catch(() => undefined)
+      const begin = (): Active => execute(runs.create({ ...last, file: last.file }), text, { atBoot: true })
+      const isOver = isFinalRunState(run.state)
+      if (!isOver) rooms.report({ type: 'run.resumed', subject: run.id, data: { from: run.state } })
+      const first = isOver ? begin() : execute(runs.move(run.id, 'planning'), text, { atBoot: true })
+      void outlastWeather(first, begin)
+      await first.accepted.catch(() => undefined)
     },
     idle: async () => {
       await active?.ended
     },
   }
+}
+
+const FIRST_PAUSE_MS = 10_000
+const LONGEST_PAUSE_MS = 600_000
+
+/** What passes without anybody doing anything. */
+const WEATHER: readonly ErrorCode[] = [
+  'source_unavailable',
+  'rate_limited',
+  'remote_unreachable',
+  'provider_failed',
+  'unreachable',
+  'deadline',
+]
+
+const isOnlyWeather = (problems: readonly Problem[] = []): boolean => {
+  const errors = problems.filter(({ severity }) => severity === 'error')
+  return errors.length > 0 && errors.every(({ code }) => WEATHER.includes(code))
 }
 
 /** Incident A1: a box that was not given its token looked like any other. Names only. */
@@ -214,7 +250,7 @@ const watchOver = ({ budget, notify }: Manifest, rooms: Rooms): void => {
 /** A plan without errors, or the refusal with all of them. */
 const acceptPlan = async (
   text: ManifestText,
-  context: { readonly rooms: Rooms; readonly signal: AbortSignal },
+  context: { readonly rooms: Rooms; readonly signal: AbortSignal; readonly atBoot: boolean },
 ): Promise<Plan> => {
   const { allowMissing = [] } = text
   const plan = await planWithout(readManifest(text, context.rooms.secrets), {

@@ -42,6 +42,8 @@ export const makePlan = async (
     readonly rooms: Rooms
     /** Before an apply the key that stops the box is proven by a write that changes nothing. */
     readonly write?: boolean
+    /** The agent was started: what a sync tries again by itself keeps no process from starting. */
+    readonly atBoot?: boolean
     readonly signal: AbortSignal
   },
 ): Promise<Plan> => {
@@ -96,7 +98,9 @@ export const makePlan = async (
       ...python.problems.filter(isNotOfTheDisk),
       ...processes.problems,
       ...starts.problems,
-      ...remoteProblems.filter((problem) => problem !== null),
+      ...remoteProblems
+        .filter((problem) => problem !== null)
+        .map((problem) => (context.atBoot === true ? { ...problem, severity: 'warning' as const } : problem)),
       ...findSharedPlaces(syncs),
       ...budget.problems,
       ...rooms.notify.check(manifest.notify?.webhook),

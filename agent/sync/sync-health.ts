@@ -26,7 +26,10 @@ export const createSyncHealth = (
   const { clock, report, store } = deps
   const kept = store.health(spec.name)
   let { lastSuccessAt, consecutiveFailures: failures, problem } = kept
-  let lastSuccessMs = clock.monotonicMs()
+  // A sync that fails already goes on being late; one that was well begins anew, since the box may have been off.
+  const ageMs = (at: string): number => Math.max(0, clock.now().getTime() - Date.parse(at))
+  let lastSuccessMs =
+    clock.monotonicMs() - (failures > 0 && lastSuccessAt !== null ? ageMs(lastSuccessAt) : 0)
   let nextAttemptMs = 0
   /** A failure or two in a row are weather, unless trying again cures nothing. */
   const isFailing = (): boolean =>

@@ -51,17 +51,30 @@ export type RcloneServer = { readonly url: string; close(): Promise<void> }
 /** `rclone serve webdav` of a folder on a free loopback port: a remote without hashes and without times. */
 export const serveWebdav = (
   rclone: string,
-  options: { folder: string; user: string; password: string; bytesPerSecond?: string; mayWrite?: boolean },
+  options: {
+    folder: string
+    user: string
+    password: string
+    bytesPerSecond?: string
+    mayWrite?: boolean
+    /** Where it was before it went away; by default any that is free. */
+    port?: number | undefined
+  },
 ): Promise<RcloneServer> =>
-  serve(rclone, ['webdav', options.folder], {
-    HOME: options.folder,
-    RCLONE_USER: options.user,
-    RCLONE_PASS: options.password,
-    ...(options.mayWrite === false ? { RCLONE_READ_ONLY: 'true' } : {}),
-    ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
-    // What tests change in the folder behind the server's back is seen at once.
-    RCLONE_DIR_CACHE_TIME: '0s',
-  })
+  serve(
+    rclone,
+    ['webdav', options.folder],
+    {
+      HOME: options.folder,
+      RCLONE_USER: options.user,
+      RCLONE_PASS: options.password,
+      ...(options.mayWrite === false ? { RCLONE_READ_ONLY: 'true' } : {}),
+      ...(options.bytesPerSecond === undefined ? {} : { RCLONE_BWLIMIT: options.bytesPerSecond }),
+      // What tests change in the folder behind the server's back is seen at once.
+      RCLONE_DIR_CACHE_TIME: '0s',
+    },
+    options.port,
+  )
 
 /** `rclone serve s3`: the folders in `folder` are buckets, objects have MD5 hashes and appear when they are whole. */
 export const serveS3 = (
@@ -78,8 +91,9 @@ const serve = async (
   rclone: string,
   what: readonly string[],
   env: Readonly<Record<string, string>>,
+  port = 0,
 ): Promise<RcloneServer> => {
-  const child = spawn(rclone, ['serve', ...what, '--addr', '127.0.0.1:0'], {
+  const child = spawn(rclone, ['serve', ...what, '--addr', `127.0.0.1:${port}`], {
     env: { ...env, RCLONE_CONFIG: '' },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
