@@ -3,6 +3,7 @@ import { ERROR_CODES } from '../../shared/contract/errors.ts'
 import type { EventRecord } from '../../shared/contract/records.ts'
 import { Problem } from '../../shared/contract/records.ts'
 import { UNHEALTHY_PROCESS_STATES } from '../../shared/contract/states.ts'
+import { formatSize } from '../../shared/contract/units.ts'
 
 /** What the webhook gets: a sentence for people (Slack shows `text`), and fields for programs. */
 export type Message = {
@@ -27,6 +28,12 @@ const Told = z.object({
   limitUsd: z.number().nullable().optional(),
   hoursUsed: z.number().optional(),
   limitHours: z.number().nullable().optional(),
+  leftBytes: z.number().optional(),
+  left: z
+    .array(z.object({ unit: z.string() }))
+    .optional()
+    .catch(undefined),
+  failed: z.string().optional(),
 })
 type Told = z.infer<typeof Told>
 
@@ -78,6 +85,8 @@ const sayBudget = (type: string, data: Told): Said | undefined => {
       )
     case 'budget.stop-cancelled':
       return { text: `the stop for ${why} was called off: ${data.because ?? ''}`, severity: 'info' }
+    case 'budget.final-sync':
+      return sayFinalSync(data)
     case 'budget.stopped':
       return { text: `the box is stopped for ${why}; its disk goes on costing`, severity: 'info' }
     case 'budget.stop-failed':
@@ -87,6 +96,17 @@ const sayBudget = (type: string, data: Told): Said | undefined => {
     default:
       return undefined
   }
+}
+
+/** What is left is on a disk that may go with the box: whoever can still fetch it has to hear of it. */
+const sayFinalSync = ({ left = [], leftBytes = 0, failed }: Told): Said | undefined => {
+  if (failed !== undefined) return error(`the final sync failed: ${failed}`)
+  if (left.length === 0) return undefined
+  const names = left.slice(0, MOST_PROBLEMS).map(({ unit }) => unit)
+  const more = left.length > names.length ? ' and more' : ''
+  return error(
+    `${formatSize(leftBytes)} are on no remote as the box stops, and only on its disk: ${names.join(', ')}${more}`,
+  )
 }
 
 const spent = ({ spentUsd, limitUsd, hoursUsed, limitHours }: Told): string => {

@@ -83,6 +83,20 @@ test('a failed run is told with a sentence for people and fields for programs, a
   expect(JSON.stringify(server.taken) + logged.join()).not.toContain('SECRET-PATH')
 })
 
+test('what no remote has as the box stops is told as an error, with its names and its size', async () => {
+  const { journal, notify } = start()
+  notify.configure(server.url)
+  const sync = (data: Record<string, unknown>): void =>
+    journal.append({ type: 'budget.final-sync', subject: 'budget', data })
+  sync({ stored: 3, left: [], leftBytes: 0, problems: [] })
+  sync({ stored: 0, left: [{ unit: 'checkpoint-7', sizeBytes: 159e6 }], leftBytes: 159e6, problems: [] })
+  await until(() => server.taken.length === 1)
+  expect(server.taken[0]).toMatchObject({
+    text: 'gpu-7: 159.0 MB are on no remote as the box stops, and only on its disk: checkpoint-7',
+    severity: 'error',
+  })
+})
+
 test('an answer of 500, a broken connection and a plea for patience are tried again; nothing is lost and the order is kept', async () => {
   const { journal, notify } = start()
   notify.configure(server.url)
