@@ -15,6 +15,8 @@ export type ObservedUnit = Unit & {
   readonly fingerprint: string
   /** When it was written last, by the files' own times. */
   readonly modifiedMs: number
+  /** The number of the look that first found it as it is: an order that no clock has part in. */
+  readonly changedAtLook: number
   readonly verdict: Verdict
 }
 
@@ -55,6 +57,7 @@ export const createUnitObserver = (
   }: { clock: Clock; isStored: (unit: Pick<ObservedUnit, 'name' | 'fingerprint'>) => boolean },
 ): UnitObserver => {
   let seen = new Map<string, Seen>()
+  let looks = 0
   let formatFaults = new Map<string, string | null>()
   let pointerTexts: ReadonlyMap<string, string> = new Map()
 
@@ -96,6 +99,7 @@ export const createUnitObserver = (
     look: async (signal) => {
       const units = await listUnits(spec, signal)
       const nowMs = clock.monotonicMs()
+      looks += 1
       const pointers = await readPointers(spec.path, units ?? [])
       let writing: Promise<readonly string[]> | undefined
       const look: Look = {
@@ -112,6 +116,7 @@ export const createUnitObserver = (
         const isKnown = !before && isStored({ name: unit.name, fingerprint })
         const sinceMs =
           before?.fingerprint === fingerprint ? before.sinceMs : isKnown ? nowMs - spec.settle : nowMs
+        const changedAtLook = before?.fingerprint === fingerprint ? before.changedAtLook : looks
         const incompleteSinceMs =
           before && before.verdict.state !== 'complete' ? before.incompleteSinceMs : nowMs
         // What was complete stays so until it changes, so what is long stored is not read again and again.
@@ -119,8 +124,8 @@ export const createUnitObserver = (
           before?.fingerprint === fingerprint && before.verdict.state === 'complete'
             ? before.verdict
             : await judge(unit, { quietMs: nowMs - sinceMs, incompleteMs: nowMs - incompleteSinceMs }, look)
-        nextSeen.set(unit.name, { fingerprint, sinceMs, incompleteSinceMs, verdict })
-        observed.push({ ...unit, fingerprint, modifiedMs: modifiedMsOf(unit), verdict })
+        nextSeen.set(unit.name, { fingerprint, sinceMs, changedAtLook, incompleteSinceMs, verdict })
+        observed.push({ ...unit, fingerprint, modifiedMs: modifiedMsOf(unit), changedAtLook, verdict })
       }
       seen = nextSeen
       pointerTexts = pointers
@@ -134,6 +139,7 @@ export const createUnitObserver = (
 type Seen = {
   readonly fingerprint: string
   readonly sinceMs: number
+  readonly changedAtLook: number
   readonly incompleteSinceMs: number
   readonly verdict: Verdict
 }

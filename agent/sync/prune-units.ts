@@ -10,7 +10,7 @@ import { openUnit } from './open-unit.ts'
 import { findReliedOn } from './pointers.ts'
 import type { UnitCopy } from './sync-store.ts'
 import { readRecords } from './unit-record.ts'
-import { fingerprintOf, OWN_FOLDER } from './unit.ts'
+import { changeTimeMsOf, fingerprintOf, OWN_FOLDER } from './unit.ts'
 import { verifyFiles } from './verify-files.ts'
 
 export type PruneContext = CarryContext & {
@@ -29,7 +29,8 @@ export type PruneContext = CarryContext & {
 
 /**
  * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash, again now.
- * Never the newest `keep` complete ones of a kind, nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
+ * Never the newest `keep` complete ones of a kind, by their files' times and by when they were seen to change (a clock may
+ * have been wrong, files may have been copied with their times), nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
  * was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
  * @returns the names of the units that were removed; and one that would have been, had its copy been proven by hash
  */
@@ -44,12 +45,16 @@ export const pruneUnits = async (
     units.filter((unit) => unit.kind !== 'rest'),
   )
   for (const kind of ['folder', 'file'] as const) {
-    const older = units
+    const complete = units
       // One that is not complete, a save that was cut off for instance, is no reason to let the last good one go.
       .filter((unit) => unit.verdict.state === 'complete')
       .filter((unit) => unit.kind === kind && isCertainCheckpoint(unit, context.completeMarker))
       .sort((a, b) => b.modifiedMs - a.modifiedMs)
-      .slice(Math.max(1, context.keep))
+    const keep = Math.max(1, context.keep)
+    const changedLast = new Set([...complete].sort(lastChangedFirst).slice(0, keep))
+    const older = complete
+      .slice(keep)
+      .filter((unit) => !changedLast.has(unit))
       .reverse()
     for (const unit of older.filter(({ name }) => !reliedOn.has(name))) {
       if (context.copyOf(unit)?.verifiedBy === 'size') unproven ??= unit.name
@@ -58,6 +63,9 @@ export const pruneUnits = async (
   }
   return { removed, unproven }
 }
+
+const lastChangedFirst = (a: ObservedUnit, b: ObservedUnit): number =>
+  b.changedAtLook - a.changedAtLook || changeTimeMsOf(b) - changeTimeMsOf(a)
 
 const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boolean> => {
   const { root } = context

@@ -33,14 +33,12 @@ export type SyncStore = ReturnType<typeof createSyncStore>
 /** The rows of the sync room. */
 export const createSyncStore = (db: Database, now: () => Date) => {
   const copies = db.prepare<[string, string], UnitRow>(
-    'SELECT unit, digest, state, verified_by, files, fingerprint FROM sync_units WHERE sync = ? AND destination = ?',
+    'SELECT unit, digest, state, verified_by, files, fingerprint FROM sync_units WHERE sync = ? AND destination = ? ORDER BY rowid',
   )
   const saveCopy = db.prepare(
-    `INSERT INTO sync_units (sync, destination, unit, digest, state, verified_by, files, stored_at)
-     VALUES (@sync, @destination, @unit, @digest, @state, @verifiedBy, @files, @storedAt)
-     ON CONFLICT DO UPDATE SET digest = excluded.digest, state = excluded.state,
-       verified_by = excluded.verified_by, files = excluded.files, stored_at = excluded.stored_at,
-       fingerprint = NULL`,
+    // A row that is replaced goes to the end, as what was stored last.
+    `INSERT OR REPLACE INTO sync_units (sync, destination, unit, digest, state, verified_by, files, stored_at)
+     VALUES (@sync, @destination, @unit, @digest, @state, @verifiedBy, @files, @storedAt)`,
   )
   const saveMatch = db.prepare<[string, string, string, string]>(
     'UPDATE sync_units SET fingerprint = ? WHERE sync = ? AND destination = ? AND unit = ?',

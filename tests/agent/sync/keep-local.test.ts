@@ -93,6 +93,21 @@ test('a save that was cut off is no reason to let the last complete checkpoint g
   expect(folders(box)).toEqual(['checkpoint-1', 'checkpoint-2'])
 })
 
+test('a checkpoint that was just written is not removed for the times of its files', async () => {
+  await using box = createSyncBox()
+  writeSteps(box, [1, 2])
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  await box.runNow()
+  writeSteps(box, [3])
+  utimesSync(join(box.path, 'checkpoint-3/model.safetensors'), 1e9, 1e9)
+  await box.runNow()
+  expect(folders(box)).toEqual(['checkpoint-2', 'checkpoint-3'])
+  box.restart()
+  box.sync.configure([box.plan({ keep_local: 1 })])
+  await box.runNow()
+  expect(folders(box)).toEqual(['checkpoint-2', 'checkpoint-3'])
+})
+
 test('folders that are no checkpoints are never removed, and are not the latest', async () => {
   await using box = createSyncBox()
   writeSteps(box, [1, 2])

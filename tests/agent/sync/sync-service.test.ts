@@ -23,6 +23,22 @@ test('incident B9: a sync that does not succeed for three times its interval is 
   expect(box.sync.isLate('checkpoints')).toBe(false)
 })
 
+test('incident B9: a sync that is late and fails is late after a restart of the agent too', async () => {
+  let laterMs = 0
+  const clock = { ...laterClock(() => laterMs), now: () => new Date(Date.now() + laterMs) }
+  await using box = createSyncBox({ clock })
+  box.write('model.safetensors', safetensors('a'))
+  box.sync.configure([box.plan({ every: '2m' })])
+  expect((await box.runNow()).problem).toBeNull()
+  rmSync(box.remote, { recursive: true })
+  writeFileSync(box.remote, 'a file where the remote should be')
+  laterMs = 7 * 60_000
+  await box.runNow()
+  box.restart()
+  box.sync.configure([box.plan({ every: '2m' })])
+  expect(box.sync.isLate('checkpoints')).toBe(true)
+})
+
 test('configure keeps what is unchanged and ends what is gone', async () => {
   await using box = createSyncBox()
   const other = box.plan({ name: 'other', path: join(box.home, 'other'), to: join(box.home, 'other-remote') })
