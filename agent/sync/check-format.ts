@@ -52,7 +52,7 @@ const ZIP64_LOCATOR = 0x07064b50
 /** torch.save writes a zip, whose directory is its end; the older pickle format has no end mark and passes. */
 const checkZip: Check = async (opened) => {
   const start = await read(opened, 0, 4)
-  if (!start) return 'is empty'
+  if (!start) return opened.sizeBytes === 0 ? 'is empty' : `has ${opened.sizeBytes} bytes, too few`
   if (start.readUInt32BE() !== 0x504b0304) return undefined
   const tailBytes = Math.min(opened.sizeBytes, 65_557)
   const tail = await read(opened, opened.sizeBytes - tailBytes, tailBytes)

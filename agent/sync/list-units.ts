@@ -3,6 +3,7 @@ import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import picomatch from 'picomatch'
 import type { SyncSpec } from '../../shared/manifest/schema.ts'
+import { AgentError } from '../../shared/contract/errors.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 import type { Branch, Part } from './split-folder.ts'
 import { splitFolder } from './split-folder.ts'
@@ -106,6 +107,10 @@ const readFolder = async (path: string): Promise<Entry[] | undefined> => {
     return entries.map(readEntry)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
+    if (errnoOf(error) === 'ENOTDIR')
+      throw new AgentError('destination_invalid', `${path} is not a folder`, {
+        hint: 'Name a folder in the sync’s “path”; its files are what is copied.',
+      })
     throw fileError(error, `cannot read the folder ${path}`)
   }
 }

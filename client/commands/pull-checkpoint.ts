@@ -5,6 +5,7 @@ import { formatCount, formatSize, parseDuration } from '../../shared/contract/un
 import { makeFolders } from '../../shared/make-folders.ts'
 import type { Call, Command } from '../command.ts'
 import { flagOption, followUntilInterrupted, textOption } from '../command.ts'
+import { findContext, readContexts } from '../context/contexts.ts'
 import { asAgentError } from '../exit.ts'
 import { bold, green } from '../output/text.ts'
 import type { Pulled, PullRequest } from '../pull/pull-checkpoint.ts'
@@ -42,6 +43,10 @@ export const pullCheckpoint: Command = {
     if (textOption(call, 'every') !== undefined && !goesOn(call))
       throw new AgentError('usage', '--every says how often --watch looks, and there is no --watch', {
         hint: 'Add --watch, or leave --every out.',
+      })
+    if (flagOption(call, 'installService') && flagOption(call, 'uninstallService'))
+      throw new AgentError('usage', '--install-service and --uninstall-service are given both', {
+        hint: 'Give one of them.',
       })
     if (flagOption(call, 'installService')) return await install(request, { call, every })
     if (flagOption(call, 'uninstallService')) return await uninstall(request, { call, every })
@@ -107,6 +112,8 @@ const install = async (
   const { pullService } = await import('../pull/pull-service.ts')
   const { installService } = await import('../service/install-service.ts')
   await makeFolders(request.to)
+  // One that is not known would be looked for in vain at every login.
+  if (call.context !== undefined) findContext(await readContexts(call.environment), call.context)
   const installed = await installService(await pullService(request, { call, every }), call.environment)
   if (call.output.json) call.output.document({ service: installed })
   call.output.line(green('installed'), ' ', bold(installed.path))

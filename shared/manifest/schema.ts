@@ -128,9 +128,15 @@ export const SyncSpec = z.strictObject({
         })
     })
     .describe('REMOTE:path with a name from remotes, or an absolute path.'),
-  every: duration.prefault('2m').describe('A full comparison; the watcher copies sooner.'),
+  every: duration
+    .refine((ms) => ms >= 1_000, 'is less than a second; write 10s or 2m')
+    .prefault('2m')
+    .describe('A full comparison; the watcher copies sooner.'),
   settle: duration.prefault('10s').describe('A file that did not change for this long is complete.'),
-  complete_marker: filePath.optional().describe('A unit is complete when this file is in it.'),
+  complete_marker: filePath
+    .refine((value) => !value.startsWith('/'), 'is absolute; write it as it lies in the unit')
+    .optional()
+    .describe('A unit is complete when this file is in it.'),
   keep_local: count
     .optional()
     .describe('Keeps this many units; older ones go once their copies are verified.'),
