@@ -129,7 +129,7 @@ export const SyncSpec = z.strictObject({
     })
     .describe('REMOTE:path with a name from remotes, or an absolute path.'),
   every: duration
-    .refine((ms) => ms >= 1_000, 'is less than a second; write 10s or 2m')
+    .refine((ms) => ms >= 100, 'is too short; write 10s or 2m')
     .prefault('2m')
     .describe('A full comparison; the watcher copies sooner.'),
   settle: duration.prefault('10s').describe('A file that did not change for this long is complete.'),

@@ -790,7 +790,7 @@ export const BAD_MANIFESTS: readonly BadManifest[] = [
     place: '4:40',
     code: 'invalid_manifest',
     subject: 's',
-    message: 'sync[0].every “0s” is less than a second',
+    message: 'sync[0].every “0s” is too short',
     hint: 'Write 10s or 2m.',
   },
   {
