@@ -162,8 +162,8 @@ test('what ended while there was no agent is recorded at its next start', async 
   const { processes } = startRoom(home)
   await processes.adopt({ signal })
   expect(processes.rows()).toMatchObject([
-    { name: 'bad', state: 'failed', exitCode: 3, problem: { code: 'process_failed' } },
     { name: 'good', state: 'exited', exitCode: 0, problem: null },
+    { name: 'bad', state: 'failed', exitCode: 3, problem: { code: 'process_failed' } },
   ])
 })
 

@@ -32,8 +32,8 @@ test.skipIf(cgroup === undefined).each([
     const again = await spawnRoom(home, { plan: [], until: 'adopted' })
     const rows = again.lines().find(({ type }) => type === 'adopted')?.['rows']
     expect(rows).toMatchObject([
-      { name: 'job', state: 'failed', problem: { message: expect.stringContaining(told) as string } },
       { name: 'other', state: 'running' },
+      { name: 'job', state: 'failed', problem: { message: expect.stringContaining(told) as string } },
     ])
   },
 )
