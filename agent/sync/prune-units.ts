@@ -10,7 +10,7 @@ import { openUnit } from './open-unit.ts'
 import { findReliedOn } from './pointers.ts'
 import type { UnitCopy } from './sync-store.ts'
 import { readRecords } from './unit-record.ts'
-import { changeTimeMsOf, fingerprintOf, OWN_FOLDER } from './unit.ts'
+import { fingerprintOf, OWN_FOLDER } from './unit.ts'
 import { verifyFiles } from './verify-files.ts'
 
 export type PruneContext = CarryContext & {
@@ -30,8 +30,8 @@ export type PruneContext = CarryContext & {
 /**
  * Makes room on the box: removes the files of older checkpoints whose copies are proven by hash, again now.
  * Never the newest `keep` complete ones of a kind, by their files' times and by when they were seen to change (a clock may
- * have been wrong, files may have been copied with their times), nor what something points to (pointers.ts), what somebody has open or pulls, nor a file that
- * was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
+ * have been wrong, files may have been copied with their times), nor what something points to (pointers.ts), what
+ * somebody has open or pulls, nor a file that was not copied. When the remote does not answer, the error passes on and nothing is removed (S43).
  * @returns the names of the units that were removed; and one that would have been, had its copy been proven by hash
  */
 export const pruneUnits = async (
@@ -65,7 +65,7 @@ export const pruneUnits = async (
 }
 
 const lastChangedFirst = (a: ObservedUnit, b: ObservedUnit): number =>
-  b.changedAtLook - a.changedAtLook || changeTimeMsOf(b) - changeTimeMsOf(a)
+  b.changedAtLook - a.changedAtLook || b.modifiedMs - a.modifiedMs
 
 const pruneUnit = async (unit: ObservedUnit, context: PruneContext): Promise<boolean> => {
   const { root } = context

@@ -45,13 +45,6 @@ export const fingerprintOf = (stats: BigIntStats): string =>
 export const withoutChangeTime = (fingerprint: string): string =>
   fingerprint.slice(0, fingerprint.lastIndexOf(':'))
 
-/** When a file of it was last written, replaced, renamed or linked here: no program can set this time. */
-export const changeTimeMsOf = (unit: Pick<Unit, 'files'>): number =>
-  unit.files.reduce((newest, { fingerprint }) => {
-    const changedMs = Number(fingerprint.slice(fingerprint.lastIndexOf(':') + 1)) / 1e6
-    return Math.max(newest, changedMs)
-  }, 0)
-
 /** The path of a unit's file relative to the unit; for a single file its name. */
 export const pathInUnit = (
   unit: { readonly name: string; readonly kind: Unit['kind'] },
