@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { ErrorCode, Problem } from '../../shared/contract/errors.ts'
 import { AgentError, problemFrom } from '../../shared/contract/errors.ts'
 import type { PlanRecord, RunRecord } from '../../shared/contract/records.ts'
 import type { Scope } from '../../shared/contract/states.ts'
@@ -11,6 +10,7 @@ import { planBudget } from '../budget/planned-budget.ts'
 import { usableWebhook } from '../notify/check-webhook.ts'
 import { carryOut } from './carry-out.ts'
 import { checkScope } from './check-scope.ts'
+import { isOnlyWeather } from './weather.ts'
 import { planWithout } from './do-without.ts'
 import { makePlan } from './make-plan.ts'
 import { planSyncs } from './plan-sync.ts'
@@ -129,9 +129,8 @@ export const createApply = (deps: {
     let latest = first
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       await latest.ended
-      const isWeather =
-        runs.get(latest.id)?.state === 'failed' && isOnlyWeather(runs.get(latest.id)?.problems)
-      if (!isWeather) return
+      const run = runs.get(latest.id)
+      if (run?.state !== 'failed' || !isOnlyWeather(run.problems)) return
       const slept = await delay(pauseMs, true, { signal: deps.shutdown, ref: false }).catch(() => false)
       // Somebody applied something meanwhile, or cancelled this.
       if (!slept || active !== undefined || runs.current()?.id !== latest.id) return
@@ -211,21 +210,6 @@ export const createApply = (deps: {
 
 const FIRST_PAUSE_MS = 10_000
 const LONGEST_PAUSE_MS = 600_000
-
-/** What passes without anybody doing anything. */
-const WEATHER: readonly ErrorCode[] = [
-  'source_unavailable',
-  'rate_limited',
-  'remote_unreachable',
-  'provider_failed',
-  'unreachable',
-  'deadline',
-]
-
-const isOnlyWeather = (problems: readonly Problem[] = []): boolean => {
-  const errors = problems.filter(({ severity }) => severity === 'error')
-  return errors.length > 0 && errors.every(({ code }) => WEATHER.includes(code))
-}
 
 /** Incident A1: a box that was not given its token looked like any other. Names only. */
 const tellSecrets = (

@@ -111,10 +111,11 @@ const install = async (
 ): Promise<number> => {
   const { pullService } = await import('../pull/pull-service.ts')
   const { installService } = await import('../service/install-service.ts')
-  await makeFolders(request.to)
   // One that is not known would be looked for in vain at every login.
   if (call.context !== undefined) findContext(await readContexts(call.environment), call.context)
-  const installed = await installService(await pullService(request, { call, every }), call.environment)
+  const service = await pullService(request, { call, every })
+  await makeFolders(request.to)
+  const installed = await installService(service, call.environment)
   if (call.output.json) call.output.document({ service: installed })
   call.output.line(green('installed'), ' ', bold(installed.path))
   call.output.line('see how it does: agentctl status')

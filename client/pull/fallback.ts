@@ -11,7 +11,7 @@ export type Fallback = {
 }
 
 /** A restart takes less; after this a copy elsewhere is as good. */
-export const AWAY_MS = 20_000
+const AWAY_MS = 20_000
 /** rclone has repeated each of them by itself. */
 const MOST_FAILURES = 3
 

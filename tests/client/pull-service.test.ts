@@ -92,6 +92,16 @@ test('--every without --watch is refused: a single pull would leave it out silen
   expect(stderr).toContain('--watch')
 })
 
+test('a service for a context that is not known, or with both flags, is refused before anything is made', async () => {
+  const unknown = await service('--install-service', '--context', 'nope')
+  expect(unknown.code).toBe(EXIT.notFound)
+  expect(unknown.stderr).toContain('there is no context nope')
+  const both = await service('--install-service', '--uninstall-service')
+  expect(both.code).toBe(EXIT.usage)
+  expect(existsSync(unitFolder())).toBe(false)
+  expect(existsSync(to())).toBe(false)
+})
+
 test('a token from the environment is not written into a service: it is refused', async () => {
   env = { ...env, AGENTCTL_TOKEN: LOCAL_TOKEN }
   expect((await service('--install-service')).code).toBe(EXIT.usage)
