@@ -1,10 +1,10 @@
 import { constants, copyFile, link, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, readlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { makeFolders } from '../../shared/make-folders.ts'
 import { processStart } from '../../shared/process-start.ts'
+import { readBootId } from '../platform/boot-id.ts'
 import { errnoOf, fileError } from '../platform/files.ts'
 
 /*
@@ -99,16 +99,12 @@ const isHeld = async (claim: string): Promise<boolean> => {
     // Not a claim of an agent, or torn by a crash.
     return false
   }
-  if (holder.where === placeOfProcesses()) return processStart(holder.pid) === holder.started
+  if (holder.where === readBootId()) return processStart(holder.pid) === holder.started
   return Date.now() - stats.mtimeMs < SILENT_MS
 }
 
 const describeSelf = (): Claim => ({
   pid: process.pid,
   started: processStart(process.pid) ?? '',
-  where: placeOfProcesses(),
+  where: readBootId(),
 })
-
-/** Names the machine since its start and the container: only there a process id means this process. */
-const placeOfProcesses = (): string =>
-  `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`

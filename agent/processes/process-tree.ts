@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { cgroupMembers, killCgroup } from './job-cgroup.ts'
 
 /** One process for good: a pid is used again, a pid with its start time is not (field 22 of /proc/<pid>/stat). */
@@ -63,13 +63,6 @@ export const readStarttime = (pid: number): string | undefined => {
   const entry = readProcess(pid)
   return entry === undefined || entry.gone ? undefined : entry.starttime
 }
-
-/**
- * One run of the kernel and of the container: pids of another boot mean nothing. The boot id alone is the host's, and
- * a container that is stopped and started keeps it, so its process namespace is part of the name.
- */
-export const readBootId = (): string =>
-  `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`
 
 const readProcesses = (): ProcEntry[] =>
   readdirSync('/proc')
